@@ -1,0 +1,147 @@
+"""The patient's record, as the rest of Consilium sees it. No input or output here.
+
+Field names follow FHIR R4. Dates are calendar dates: a time of day decides nothing in a
+dementia work-up and is one more thing that identifies a patient.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Literal
+
+Sex = Literal["female", "male", "other", "unknown"]
+
+DAYS_PER_YEAR = 365.25
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A code of a terminology.
+
+    Attributes:
+        system: FHIR URI, such as ``http://loinc.org``.
+        code: The code itself.
+        display: Its name, as the sender wrote it.
+    """
+
+    system: str
+    code: str
+    display: str
+
+
+@dataclass(frozen=True)
+class ReferenceRange:
+    """Normal range in the canonical unit; None where a side is open."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measured value or score.
+
+    Attributes:
+        id: FHIR id of the resource, with ``#n`` for its n-th component.
+        loinc: LOINC code of the analyte, after synonyms were mapped to one.
+        name: Name of the analyte.
+        value: Number in `unit`; None where the source has only text.
+        unit: Canonical UCUM unit of the analyte, as `clinical.units` lists it.
+        reference: Normal range in that unit, the sender's where given.
+        date: When it was measured.
+        text: Coded or free text where there is no number.
+    """
+
+    id: str
+    loinc: str
+    name: str
+    value: float | None
+    unit: str
+    reference: ReferenceRange | None = None
+    date: dt.date | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A coded problem or diagnosis."""
+
+    id: str
+    code: Coding
+    clinical_status: str  # FHIR: active, recurrence, relapse, inactive, remission, resolved
+    onset: dt.date | None = None
+
+
+@dataclass(frozen=True)
+class Medication:
+    """A drug that was requested, stated or administered."""
+
+    id: str
+    code: Coding
+    status: str  # FHIR: active, completed, stopped ...
+    start: dt.date | None = None
+
+
+@dataclass(frozen=True)
+class FamilyMember:
+    """One condition of one relative."""
+
+    id: str
+    relationship: str  # as the sender wrote it: mother, 父亲
+    condition: Coding
+    onset_age_years: float | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """One clinical text.
+
+    Attributes:
+        id: FHIR id of the DiagnosticReport or DocumentReference, with ``#n`` for its n-th text.
+        kind: What sort of note, LOINC where the sender gave it.
+        text: Plain text; offsets of sentences point into it.
+        date: When it was written.
+        language: ``en`` or ``zh`` by its script.
+    """
+
+    id: str
+    kind: Coding
+    text: str = field(repr=False)
+    date: dt.date | None = None
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class PatientRecord:
+    """Everything one import says about one patient.
+
+    Attributes:
+        patient_id: FHIR id of the Patient.
+        sex: Administrative gender.
+        name: For the physician's eyes on the review page only; never logged.
+        birth_date: Day, or the first day of the month or year where only that is known.
+        education_years: Years of schooling.
+    """
+
+    patient_id: str = field(repr=False)
+    sex: Sex
+    name: str = field(default="", repr=False)
+    birth_date: dt.date | None = field(default=None, repr=False)
+    education_years: float | None = None
+    observations: tuple[Observation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    medications: tuple[Medication, ...] = ()
+    family_history: tuple[FamilyMember, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def index_date(self) -> dt.date | None:
+        """The time of the case: the latest date of an observation or a note."""
+        dates = [entry.date for entry in (*self.observations, *self.notes) if entry.date]
+        return max(dates, default=None)
+
+    @property
+    def age_years(self) -> float | None:
+        """Age at the time of the case."""
+        if self.birth_date is None or self.index_date is None:
+            return None
+        return (self.index_date - self.birth_date).days / DAYS_PER_YEAR

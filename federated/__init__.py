@@ -1,0 +1,1 @@
+"""Learning where the data are, with Flower."""

@@ -1,0 +1,1 @@
+"""What the scan shows: reading, checking, preparing and segmenting brain MRI."""

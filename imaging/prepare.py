@@ -1,0 +1,77 @@
+"""From a scan to the volume the network sees; the same in training and in use."""
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from monai.networks.layers import GaussianFilter
+from torch import Tensor
+
+from imaging.scan import Scan, ScanError
+
+SPACING_MM = 2.0  # isotropic grid of the network
+MULTIPLE = 16  # every axis is padded to a multiple of this, which the network's strides need
+
+
+def to_ras(scan: Scan) -> Scan:
+    """Turn the axes so that i grows to the right, j to the front, k upwards (RAS+).
+
+    An oblique scan keeps its angle, which stays in the affine.
+    """
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(scan.voxels, scan.affine))
+    voxels = np.ascontiguousarray(canonical.dataobj, dtype=np.float32)
+    return Scan(voxels, np.asarray(canonical.affine, dtype=np.float64), scan.sequence)
+
+
+def resample(scan: Scan, spacing_mm: float = SPACING_MM) -> Scan:
+    """Resample to isotropic voxels over the same field of view, by trilinear interpolation.
+
+    A Gaussian first removes what the coarser grid cannot show.
+    """
+    ratio = np.array(scan.spacing_mm) / spacing_mm
+    if np.allclose(ratio, 1.0, atol=1e-3):
+        return scan
+    old = np.array(scan.voxels.shape)
+    new = np.maximum(np.round(old * ratio), 1).astype(int)
+    voxels = torch.from_numpy(np.ascontiguousarray(scan.voxels, dtype=np.float32))[None, None]
+    if (ratio < 0.8).any():
+        sigma = [max(0.0, 0.4 * (1.0 / r - 1.0)) + 1e-6 for r in ratio]
+        voxels = GaussianFilter(3, sigma)(voxels)
+    size = (int(new[0]), int(new[1]), int(new[2]))
+    voxels = torch.nn.functional.interpolate(voxels, size=size, mode="trilinear")
+    # Corners of the field of view stay where they are, so voxel centres move by a fraction.
+    step = old / new
+    affine = scan.affine.copy()
+    affine[:3, :3] = scan.affine[:3, :3] * step
+    affine[:3, 3] = scan.affine[:3, 3] + scan.affine[:3, :3] @ ((step - 1.0) / 2.0)
+    return Scan(voxels[0, 0].numpy(), affine, scan.sequence)
+
+
+def normalize(voxels: Float[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
+    """Scale intensities so that the head's median is 0.5 and clip them to 0..2.
+
+    The head is what is brighter than the mean of the whole volume, which depends little
+    on how much air the field of view holds.
+    """
+    head = voxels[voxels > voxels.mean()]
+    if head.size == 0:
+        raise ScanError("the scan holds one grey value only; export it again")
+    return np.clip(voxels * (0.5 / float(np.median(head))), 0.0, 2.0).astype(np.float32)
+
+
+def pad_to_multiple(
+    volume: Shaped[Tensor, "*leading i j k"], multiple: int = MULTIPLE
+) -> Shaped[Tensor, "*leading i2 j2 k2"]:
+    """Add zeros at the far end of each axis; indices of the old voxels stay the same."""
+    i, j, k = (-n % multiple for n in volume.shape[-3:])
+    return torch.nn.functional.pad(volume, (0, k, 0, j, 0, i))
+
+
+def prepare(scan: Scan) -> Scan:
+    """Reorient, resample to 2 mm and normalise.
+
+    Returns:
+        A scan in RAS+ order whose affine still leads to the same world coordinates.
+    """
+    coarse = resample(to_ras(scan))
+    return Scan(normalize(coarse.voxels), coarse.affine, scan.sequence)
