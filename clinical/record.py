@@ -136,8 +136,8 @@ class PatientRecord:
     @property
     def index_date(self) -> dt.date | None:
         """The time of the case: the latest date of an observation or a note."""
-        dates = [entry.date for entry in (*self.observations, *self.notes) if entry.date]
-        return max(dates, default=None)
+        dates = [entry.date for entry in self.observations] + [note.date for note in self.notes]
+        return max(filter(None, dates), default=None)
 
     @property
     def age_years(self) -> float | None:

@@ -1,8 +1,8 @@
 """The case: one patient at one time, as evidence tokens of up to four modalities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -13,6 +13,7 @@ from imaging.encoder import RegionPointer
 
 Modality = Literal["scan", "notes", "labs", "history"]
 MODALITIES: tuple[Modality, ...] = ("scan", "notes", "labs", "history")
+UNKNOWN = -1  # a label that nobody knows, in `CaseBatch.syndrome` and `CaseBatch.causes`
 
 Pointer = RegionPointer | SentencePointer | AnalytePointer | FactPointer
 
@@ -21,6 +22,7 @@ class CaseError(ValueError):
     """A case the network must not see; the message names the modality and what is wrong."""
 
 
+@runtime_checkable
 class Tokens(Protocol):
     """What `imaging.encoder` and `clinical.evidence` both make."""
 
@@ -87,12 +89,21 @@ class Case:
             if not bool(tokens.features.isfinite().all() & tokens.quality.isfinite().all()):
                 raise CaseError(f"case {self.case_id}: {modality} holds a value that is not finite")
 
+    def only(self, *modalities: Modality) -> "Case":
+        """The same case with these modalities and no other.
+
+        Raises:
+            CaseError: It has none of them.
+        """
+        return replace(self, tokens={m: self.tokens[m] for m in modalities if m in self.tokens})
+
 
 @dataclass(frozen=True)
 class ModalityBatch:
     """The tokens of one modality for several cases, padded to the longest.
 
-    Padding is zero in `features`, `kinds` and `quality` and False in `present`.
+    Padding is zero in `features`, `kinds` and `quality` and False in `present`. Where no case
+    has the modality, there is one absent token whose features have no width.
     """
 
     features: Float32[Tensor, "batch token *feature"]
@@ -105,11 +116,16 @@ class ModalityBatch:
 class CaseBatch:
     """Several cases as the network sees them.
 
-    Every modality of `MODALITIES` is a key; where no case has it, it holds one absent token.
+    Attributes:
+        modalities: Every modality of `MODALITIES` is a key.
+        syndrome: Index of the syndrome, `UNKNOWN` where nobody knows it.
+        causes: 1 true, 0 false, `UNKNOWN`; no columns where no case has labels.
     """
 
     modalities: Mapping[Modality, ModalityBatch]
-    syndrome: Int64[Tensor, " batch"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    syndrome: Int64[Tensor, " batch"] = field(
+        default_factory=lambda: torch.empty(0, dtype=torch.int64)
+    )
     causes: Float32[Tensor, "batch cause"] = field(default_factory=lambda: torch.empty(0, 0))
 
     def __len__(self) -> int:
@@ -120,3 +136,82 @@ class CaseBatch:
     def present(self) -> Bool[Tensor, "batch modality"]:
         """Which modalities each case has."""
         return torch.stack([self.modalities[m].present.any(dim=1) for m in MODALITIES], dim=1)
+
+    def keep(self, kept: Bool[Tensor, "batch modality"]) -> "CaseBatch":
+        """The same cases with some modalities hidden.
+
+        Args:
+            kept: False hides a modality of a case, as if it had never been there.
+        """
+        shown = {
+            modality: replace(tokens, present=tokens.present & kept[:, [column]])
+            for column, (modality, tokens) in enumerate(self._ordered())
+        }
+        return replace(self, modalities=shown)
+
+    def to(self, device: str) -> "CaseBatch":
+        """The same cases on a device."""
+        moved = {
+            m: ModalityBatch(*(getattr(tokens, f.name).to(device) for f in fields(ModalityBatch)))
+            for m, tokens in self._ordered()
+        }
+        return CaseBatch(moved, self.syndrome.to(device), self.causes.to(device))
+
+    def _ordered(self) -> list[tuple[Modality, ModalityBatch]]:
+        """The modalities in the order of `MODALITIES`."""
+        return [(modality, self.modalities[modality]) for modality in MODALITIES]
+
+
+def collate(cases: Sequence[Case]) -> CaseBatch:
+    """Pad several cases to one batch.
+
+    Raises:
+        CaseError: There are none, or their features or labels have different widths.
+    """
+    if not cases:
+        raise CaseError("a batch needs a case; none was given")
+    batches = {m: _pad([case.tokens.get(m) for case in cases], m) for m in MODALITIES}
+    return CaseBatch(batches, *label_tensors(cases))
+
+
+def label_tensors(
+    cases: Sequence[Case],
+) -> tuple[Int64[Tensor, " case"], Float32[Tensor, "case cause"]]:
+    """Syndrome and causes of cases as `CaseBatch` holds them.
+
+    Raises:
+        CaseError: Their labels have different widths.
+    """
+    n_causes = {len(case.labels.causes) for case in cases if case.labels}
+    if len(n_causes) > 1:
+        raise CaseError(f"cases are labelled by schemes of {sorted(n_causes)} causes")
+    nothing = Labels(None, (None,) * next(iter(n_causes), 0))
+    labels = [case.labels or nothing for case in cases]
+    syndrome = [UNKNOWN if known.syndrome is None else known.syndrome for known in labels]
+    causes = [[UNKNOWN if c is None else int(c) for c in known.causes] for known in labels]
+    return (
+        torch.tensor(syndrome, dtype=torch.int64),
+        torch.tensor(causes, dtype=torch.float32).reshape(len(cases), len(nothing.causes)),
+    )
+
+
+def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
+    """One modality of several cases, every axis padded with zeros to the longest."""
+    known = [t for t in tokens if t is not None]
+    if len({t.features.ndim for t in known}) > 1 or len({t.features.shape[-1] for t in known}) > 1:
+        raise CaseError(f"cases disagree about the width of {modality}; encode them the same way")
+    shapes = [t.features.shape for t in known] or [torch.Size([1, 0])]
+    longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    batch = ModalityBatch(
+        torch.zeros(len(tokens), *longest),
+        torch.zeros(len(tokens), longest[0], dtype=torch.int64),
+        torch.zeros(len(tokens), longest[0]),
+        torch.zeros(len(tokens), longest[0], dtype=torch.bool),
+    )
+    for row, t in enumerate(tokens):
+        if t is not None:
+            batch.features[(row, *map(slice, t.features.shape))] = t.features
+            n = len(t.kinds)
+            batch.kinds[row, :n], batch.quality[row, :n] = t.kinds, t.quality
+            batch.present[row, :n] = True
+    return batch

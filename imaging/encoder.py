@@ -98,4 +98,6 @@ class RegionEncoder(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """One vector a token; padded tokens (all zero) come out finite and mean nothing."""
         pooled, measured = features[..., :POOLED], features[..., POOLED:]
-        return self.project(torch.cat([self.norm(pooled), measured], dim=-1)) + self.region(kinds)
+        described = torch.cat([self.norm(pooled), measured], dim=-1)
+        token: Tensor = self.project(described) + self.region(kinds)
+        return token

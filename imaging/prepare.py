@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from monai.networks.layers import GaussianFilter
+from monai.networks.layers.simplelayers import GaussianFilter
 from torch import Tensor
 
 from imaging.scan import Scan, ScanError

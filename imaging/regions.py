@@ -36,6 +36,11 @@ class Region:
         return self.name if self.side == "midline" else f"{self.side} {self.name}"
 
 
+# fmt: off
+_FRONTAL = (
+    104, 112, 118, 120, 124, 136, 140, 142, 146, 150, 152, 162, 164, 178, 182, 186, 190, 192, 204,
+)
+# fmt: on
 # Structures with two sides: MUSE labels on the right; those on the left follow by one
 # except for the basal forebrain, where MUSE counts the other way.
 _PAIRED: tuple[tuple[str, Literal["grey", "white", "csf", "mixed"], tuple[int, ...]], ...] = (
@@ -58,8 +63,7 @@ _PAIRED: tuple[tuple[str, Literal["grey", "white", "csf", "mixed"], tuple[int, .
     (
         "frontal cortex",
         "grey",
-        (104, 112, 118, 120, 124, 136, 140, 142, 146, 150, 152, 162, 164, 178, 182, 186, 190)
-        + (192, 204),
+        _FRONTAL,
     ),
     ("parietal cortex", "grey", (106, 148, 174, 176, 194, 198)),
     ("temporal cortex", "grey", (122, 132, 154, 180, 184, 200, 202, 206)),
@@ -111,7 +115,8 @@ def from_muse(
     table = np.zeros(max(int(labels.max()), 255) + 1, dtype=np.uint8)
     for value, region in enumerate(REGIONS, start=1):
         table[list(region.muse)] = value
-    return table[labels]
+    grouped: UInt8[np.ndarray, "i j k"] = table[labels]
+    return grouped
 
 
 def mirrored_labels() -> list[int]:
@@ -121,15 +126,9 @@ def mirrored_labels() -> list[int]:
         >>> mirrored_labels()[:3]
         [0, 2, 1]
     """
-    other = {"left": "right", "right": "left", "midline": "midline"}
+    other: dict[Side, Side] = {"left": "right", "right": "left", "midline": "midline"}
     position = {(region.name, region.side): i for i, region in enumerate(REGIONS, start=1)}
-    return [0, *(position[region.name, _side(other[region.side])] for region in REGIONS)]
-
-
-def _side(text: str) -> Side:
-    """Narrow a string to a side."""
-    assert text in ("left", "right", "midline")
-    return text
+    return [0, *(position[region.name, other[region.side]] for region in REGIONS)]
 
 
 def region_volumes_mm3(

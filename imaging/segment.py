@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from monai.networks.nets.segresnet import SegResNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -58,12 +58,11 @@ class RegionNet(nn.Module):
         fine = self.body.decode(deepest, list(reversed(levels)))
         return torch.relu(self.norm(fine)), coarse
 
-    def forward(
-        self, volume: Float[Tensor, "batch 1 i j k"]
-    ) -> Float[Tensor, "batch label i j k"]:
+    def forward(self, volume: Float[Tensor, "batch 1 i j k"]) -> Float[Tensor, "batch label i j k"]:
         """Logits of every label at every voxel; axes must be multiples of 16."""
         fine, _ = self.features(volume)
-        return self.head(fine.movedim(1, -1)).movedim(-1, 1)
+        logits: Tensor = self.head(fine.movedim(1, -1))
+        return logits.movedim(-1, 1)
 
     def save(self, folder: Path) -> None:
         """Write ``segment.safetensors`` and ``segment.json`` into a folder."""
@@ -98,29 +97,32 @@ def segment(net: RegionNet, prepared: Scan) -> Segmentation:
         fine, coarse = net.features(volume)
         rows = fine.movedim(1, -1).flatten(0, -2)
         # In slabs: the logits of all labels at once would take a gigabyte.
-        winners = [_winner(net.head(part)) for part in rows.split(1 << 18)]
+        winners = [_winner(net.head(part)) for part in torch.split(rows, 1 << 18)]
     labels = torch.cat([label for label, _ in winners])
     probability = torch.cat([p for _, p in winners])
+    grid = labels.view(volume.shape[-3:])  # the same memory
+    grid[i:], grid[:, j:], grid[:, :, k:] = 0, 0, 0  # nothing is named in the padding
     n = net.config.n_labels
     confidence = _pool(probability[:, None], labels, n)[1:, 0]
-    described = torch.cat(
-        [_pool(rows.float(), labels, n)[1:], _pool_coarse(coarse, labels.view(volume.shape), n)[1:]],
-        dim=1,
-    )
-    region_map = labels.view(volume.shape[-3:])[:i, :j, :k].to(torch.uint8).numpy()
+    described = torch.cat([_pool(rows.float(), labels, n), _pool_coarse(coarse, grid, n)], dim=1)[
+        1:
+    ]
+    region_map = grid[:i, :j, :k].to(torch.uint8).numpy()
     return Segmentation(
         np.ascontiguousarray(region_map), prepared.affine, described.numpy(), confidence.numpy()
     )
 
 
-def _winner(logits: Float[Tensor, "voxel label"]) -> tuple[Tensor, Tensor]:
+def _winner(
+    logits: Float[Tensor, "voxel label"],
+) -> tuple[Int64[Tensor, " voxel"], Float[Tensor, " voxel"]]:
     """The winning label of each voxel and its probability."""
     probability, label = logits.float().softmax(dim=1).max(dim=1)
     return label, probability
 
 
 def _pool(
-    values: Float[Tensor, "voxel channel"], labels: Tensor, n_labels: int
+    values: Float[Tensor, "voxel channel"], labels: Int64[Tensor, " voxel"], n_labels: int
 ) -> Float[Tensor, "label channel"]:
     """Mean of the values under each label, zero where a label has no voxel."""
     sums = torch.zeros(n_labels, values.shape[1]).index_add_(0, labels, values)
@@ -129,14 +131,15 @@ def _pool(
 
 
 def _pool_coarse(
-    coarse: Float[Tensor, "1 channel i4 j4 k4"], labels: Tensor, n_labels: int
+    coarse: Float[Tensor, "1 channel i4 j4 k4"], labels: Int64[Tensor, "i j k"], n_labels: int
 ) -> Float[Tensor, "label channel"]:
     """Mean of coarse features under each label, each voxel taking those of its block."""
     step = labels.shape[-1] // coarse.shape[-1]
     i, j, k = (torch.arange(n) // step for n in labels.shape[-3:])
     block = (i[:, None, None] * coarse.shape[-2] + j[None, :, None]) * coarse.shape[-1] + k
     n_blocks = coarse[0, 0].numel()
-    joint = torch.bincount(labels.flatten() * n_blocks + block.flatten(), minlength=n_labels * n_blocks)
+    pairs = labels.flatten() * n_blocks + block.flatten()
+    joint = torch.bincount(pairs, minlength=n_labels * n_blocks)
     shares = joint.view(n_labels, n_blocks).float()
     shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1)
     return shares @ coarse[0].flatten(1).float().T

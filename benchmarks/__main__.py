@@ -1,0 +1,59 @@
+"""Run benchmarks, keep what they print in ``benchmarks/results`` and quote it in the README.
+
+    python -m benchmarks                      all, about half an hour
+    python -m benchmarks case_cost            one
+    python -m benchmarks --quote              only quote again what lies in results
+
+A block of the README or the model card between ``<!-- benchmark: NAME -->`` and
+``<!-- end -->`` is replaced by the results of that name, so no figure is typed by hand.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+QUOTING = (ROOT / "README.md", ROOT / "docs" / "model_card.md")
+NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated",
+         "attention_heads")  # fmt: skip
+BLOCK = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def quote(text: str) -> str:
+    """Replace every benchmark block of a text by the results of its name."""
+
+    def fill(found: re.Match[str]) -> str:
+        results = (RESULTS / f"{found[2]}.md").read_text().strip()
+        return f"{found[1]}{results}\n{found[3]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """Run one script; its results are replaced only when it succeeds."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    print(f"== {name}", flush=True)
+    printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    print(printed.stdout, flush=True)
+    (RESULTS / f"{name}.md").write_text(printed.stdout)
+
+
+def main() -> None:
+    """Run what was asked for, then quote."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME")
+    parser.add_argument("--quote", action="store_true")
+    args, rest = parser.parse_known_args()
+    for name in [] if args.quote else args.names or NAMES:
+        run(name, rest)
+    for path in QUOTING:
+        path.write_text(quote(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

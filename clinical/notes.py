@@ -1,0 +1,204 @@
+"""Notes as text: sentences, sections and chunks by character offset, in English and Chinese.
+
+Offsets always point into the text given: ``text[start:end]`` is the sentence, without the white
+space around it. Rules only, so that the same note gives the same offsets on every machine.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+
+Span = tuple[int, int]
+
+CHUNK_CHARS = 512
+CHUNK_OVERLAP = 0.2  # share of a chunk that the next one repeats
+
+_HAN = re.compile(r"[\u3400-\u9fff]")
+# Where a sentence may end; a full stop and a line break have to be looked at more closely.
+# The look-behind and `++` keep a run of ten thousand dots linear.
+_BREAK = re.compile(r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n")
+_TITLES = {"dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "e.g", "i.e", "cf", "approx", "ca"}
+_LOOK_BACK = 40  # characters; no abbreviation is longer
+_LAST_WORD = re.compile(r"\S+$")
+_HEADING = re.compile(
+    r"^[ \t]*(?:\#+[ \t]*(?P<hash>[^\n]+)|【(?P<box>[^】\n]{1,20})】[：:]?"
+    r"|(?P<latin>[A-Z][A-Za-z/&,' -]{1,48}):(?=\s|$)|(?P<han>[\u3400-\u9fff]{2,10})[：:])",
+    re.MULTILINE,
+)
+_SOFT_BREAK = re.compile(r"[\s,，、;；]")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a note under its heading; ``text[start:end]`` is the body."""
+
+    title: str
+    start: int
+    end: int
+
+
+def sentences(text: str) -> tuple[Span, ...]:
+    """Cut a note into sentences.
+
+    A full stop ends one unless it belongs to an abbreviation, an initial, a list number or goes on
+    in lower case; a line break ends one unless the next line goes on in lower case. A line that is
+    only a heading is none. What is longer than a chunk is cut at white space or a comma.
+
+    Args:
+        text: The note.
+
+    Returns:
+        Start and end of each sentence, in order, without overlap.
+
+    Example:
+        >>> text = "Dr. Wu saw her. MMSE was 21.5 on average. 记忆力下降。否认头痛。"
+        >>> [text[start:end] for start, end in sentences(text)]
+        ['Dr. Wu saw her.', 'MMSE was 21.5 on average.', '记忆力下降。', '否认头痛。']
+    """
+    ends = [match.end() for match in _BREAK.finditer(text) if _ends_sentence(text, match)]
+    starts = [0, *ends]
+    spans = (
+        _strip(text, start, end) for start, end in zip(starts, [*ends, len(text)], strict=True)
+    )
+    return tuple(
+        piece
+        for start, end in spans
+        if start < end and not _is_heading(text[start:end])
+        for piece in _pieces(text, start, end)
+    )
+
+
+def chunks(text: str, size: int = CHUNK_CHARS, overlap: float = CHUNK_OVERLAP) -> tuple[Span, ...]:
+    """Group the sentences of a note into overlapping chunks for the text encoder.
+
+    Args:
+        text: The note.
+        size: Longest chunk in characters.
+        overlap: Share of `size` that a chunk repeats of the one before, in whole sentences.
+
+    Returns:
+        Start and end of each chunk; both lie at sentence borders, every sentence is in one.
+
+    Raises:
+        ValueError: `overlap` is not in [0, 1).
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap={overlap} must be in [0, 1)")
+    spans = sentences(text)
+    found: list[Span] = []
+    first = 0
+    while first < len(spans):
+        last = first
+        while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= size:
+            last += 1
+        end = spans[last][1]
+        found.append((spans[first][0], end))
+        if last + 1 == len(spans):
+            break
+        first += 1
+        while spans[first][0] < end - overlap * size and first <= last:
+            first += 1
+    return tuple(found)
+
+
+def sections(text: str) -> tuple[Section, ...]:
+    r"""Find the headed parts of a note: ``Assessment:``, ``# Plan``, ``现病史：``, ``【查体】``.
+
+    Example:
+        >>> [section.title for section in sections("History: falls.\n现病史：记忆力下降。")]
+        ['History', '现病史']
+    """
+    found = list(_HEADING.finditer(text))
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return tuple(
+        Section(next(filter(None, match.groups())).strip(), *_strip(text, match.end(), end))
+        for match, end in zip(found, ends, strict=True)
+    )
+
+
+def language(text: str) -> str:
+    """``zh`` where a good share of the letters is Han, else ``en``.
+
+    Example:
+        >>> language("患者近半年记忆力下降，MMSE 21 分。")
+        'zh'
+    """
+    letters = sum(character.isalpha() for character in text)
+    return "zh" if letters and len(_HAN.findall(text)) / letters > 0.2 else "en"
+
+
+def plain_text(html: str) -> str:
+    r"""Take the text out of HTML, a line for each block.
+
+    Example:
+        >>> plain_text("<div><p>Memory loss</p><p>MMSE 21 &lt; 24</p></div>")
+        'Memory loss\nMMSE 21 < 24'
+    """
+    stripper = _Stripper()
+    stripper.feed(html)
+    stripper.close()
+    lines = (" ".join(line.split()) for line in "".join(stripper.parts).split("\n"))
+    return "\n".join(filter(None, lines))
+
+
+def _ends_sentence(text: str, match: re.Match[str]) -> bool:
+    """Whether this mark ends a sentence, by what stands before and after it."""
+    mark, after = match.group(), text[match.end() :].lstrip(" \t\r")[:1]
+    if mark == "\n":
+        return not ("a" <= after <= "z")
+    if not mark.startswith("."):
+        return True
+    window = text[max(0, match.start() - _LOOK_BACK) : match.start()].rpartition("\n")[2]
+    word = _LAST_WORD.search(window)
+    before = word.group().lstrip("(\"'“‘").lower() if word else ""
+    initial = len(before) == 1 and before.isalpha() and window[-1].isupper()
+    numbered = window.strip().isdigit() or (before == "no" and after.isdigit())
+    return not (before in _TITLES or initial or numbered or after.islower())
+
+
+def _is_heading(sentence: str) -> bool:
+    match = _HEADING.match(sentence)
+    return bool(match and match.end() == len(sentence))
+
+
+def _strip(text: str, start: int, end: int) -> Span:
+    """Move both ends inwards past white space."""
+    part = text[start:end]
+    left = start + len(part) - len(part.lstrip())
+    return left, max(left, start + len(part.rstrip()))
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[Span]:
+    """Cut what is longer than a chunk at the last white space or comma that fits."""
+    while end - start > CHUNK_CHARS:
+        marks = [m.end() for m in _SOFT_BREAK.finditer(text, start + 1, start + CHUNK_CHARS)]
+        cut = marks[-1] if marks else start + CHUNK_CHARS
+        yield _strip(text, start, cut)
+        start = _strip(text, cut, end)[0]
+    if start < end:
+        yield start, end
+
+
+class _Stripper(HTMLParser):
+    """Collects text, a line for each block, without scripts and styles."""
+
+    blocks = frozenset(("p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "table", "section"))
+    hidden = frozenset(("script", "style", "head", "title"))
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.depth = 0  # of hidden elements around
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        self.depth += tag in self.hidden
+        self.parts.append("\n" if tag in self.blocks else " " if tag in ("td", "th") else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth = max(0, self.depth - (tag in self.hidden))
+        self.parts.append("\n" if tag in self.blocks else "")
+
+    def handle_data(self, data: str) -> None:
+        if not self.depth:
+            self.parts.append(re.sub(r"\s+", " ", data))

@@ -1,0 +1,245 @@
+"""The network: encoders, dynamic-weighted cross attention, one logit a diagnosis."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from clinical.lab_encoder import FACT_KINDS, LabEncoder
+from fusion.attention import DynamicWeightedAttention, Form
+from fusion.case import MODALITIES, Case, CaseBatch, Modality, ModalityBatch, collate
+from imaging.encoder import RegionEncoder
+
+FACT_EXTRAS = 3  # numeric value, years before index, whether there is a number
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network."""
+
+    n_syndromes: int = 3  # of the scheme; exclude each other
+    n_causes: int = 10  # of the scheme; independent
+    text_dim: int = 384  # width of the text encoder's sentences
+    dim: int = 192  # width of a token inside the network
+    heads: int = 24  # of the attention; divides dim
+    layers: int = 2  # times each diagnosis asks the evidence
+    form: Form = "soft"  # of the dynamic weighting; hard, plain
+    dropout: float = 0.1  # of what is read from the evidence
+
+    @property
+    def n_labels(self) -> int:
+        """Length of the axis ``diagnosis``: syndromes, then causes."""
+        return self.n_syndromes + self.n_causes
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded tokens of all modalities side by side, in the order of `MODALITIES`.
+
+    Attributes:
+        tokens: Encoded; what stands where a token is absent means nothing.
+        modality: Position in `MODALITIES` of each token.
+        quality: 0..1.
+        present: True where there is a token.
+    """
+
+    tokens: Float[Tensor, "batch token dim"]
+    modality: Int64[Tensor, " token"]
+    quality: Float[Tensor, "batch token"]
+    present: Bool[Tensor, "batch token"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says.
+
+    Attributes:
+        logits: Syndromes (softmax over them), then causes (a sigmoid each).
+        attention: Share of each token, averaged over heads and layers; rows sum to 1. None
+            unless asked for.
+        shares: Attention by modality, averaged over diagnoses; None unless asked for.
+    """
+
+    logits: Float[Tensor, "batch diagnosis"]
+    attention: Float[Tensor, "batch diagnosis token"] | None = None
+    shares: Float[Tensor, "batch modality"] | None = None
+
+
+class NoteEncoder(nn.Module):
+    """Bring sentences to the width of the network; all sentences are of one kind."""
+
+    def __init__(self, dim: int, text_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(text_dim)
+        self.project = nn.Linear(text_dim, dim)
+
+    def forward(
+        self, features: Float[Tensor, "batch token text"], kinds: Int64[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token dim"]:
+        """One vector a sentence."""
+        del kinds
+        return self.project(self.norm(features))
+
+
+class HistoryEncoder(nn.Module):
+    """Bring coded facts to the width of the network."""
+
+    def __init__(self, dim: int, text_dim: int, n_kinds: int = len(FACT_KINDS)) -> None:
+        super().__init__()
+        self.text = nn.LayerNorm(text_dim)
+        self.project = nn.Linear(text_dim + FACT_EXTRAS, dim)
+        self.kind = nn.Embedding(n_kinds, dim)
+
+    def forward(
+        self, features: Float[Tensor, "batch token feature"], kinds: Int64[Tensor, "batch token"]
+    ) -> Float[Tensor, "batch token dim"]:
+        """One vector a fact."""
+        text, numbers = features[..., :-FACT_EXTRAS], features[..., -FACT_EXTRAS:]
+        return self.project(torch.cat([self.text(text), numbers], dim=-1)) + self.kind(kinds)
+
+
+class Layer(nn.Module):
+    """Ask the evidence once and think about the answer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.norm_query = nn.LayerNorm(dim)
+        self.attention = DynamicWeightedAttention(dim, config.heads, len(MODALITIES), config.form)
+        self.norm_answer = nn.LayerNorm(dim)
+        self.think = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "row query dim"],
+        evidence: Encoded,
+        present: Bool[Tensor, "row token"],
+        *,
+        need_weights: bool,
+    ) -> tuple[Float[Tensor, "row query dim"], Float[Tensor, "row query token"] | None]:
+        """Queries that know more, and what they looked at."""
+        answer, attention = self.attention(
+            self.norm_query(queries),
+            evidence.tokens,
+            evidence.modality,
+            evidence.quality,
+            present,
+            need_weights=need_weights,
+        )
+        queries = queries + self.dropout(answer)
+        return queries + self.dropout(self.think(self.norm_answer(queries))), attention
+
+
+class DiagnosticModel(nn.Module):
+    """From evidence of any subset of modalities to one logit a diagnosis."""
+
+    def __init__(
+        self, config: ModelConfig, encoders: Mapping[Modality, nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        dim, text = config.dim, config.text_dim
+        standard: dict[str, nn.Module] = {
+            "scan": RegionEncoder(dim),
+            "notes": NoteEncoder(dim, text),
+            "labs": LabEncoder(dim),
+            "history": HistoryEncoder(dim, text),
+        }
+        self.encoders = nn.ModuleDict({**standard, **(encoders or {})})
+        self.modality = nn.Parameter(torch.randn(len(MODALITIES), dim) * 0.02)
+        self.quality = nn.Parameter(torch.zeros(dim))
+        self.norm_token = nn.LayerNorm(dim)
+        self.token_dropout = nn.Dropout(config.dropout)
+        self.queries = nn.Parameter(torch.randn(config.n_labels, dim) * 0.5)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm_answer = nn.LayerNorm(dim)
+        self.readout = nn.Parameter(torch.randn(config.n_labels, dim) * dim**-0.5)
+        self.bias = nn.Parameter(torch.zeros(config.n_labels))
+
+    def forward(self, batch: CaseBatch, *, need_weights: bool = False) -> Output:
+        """Diagnose.
+
+        Args:
+            batch: Cases with at least one token each.
+            need_weights: Also return attention and modality shares.
+        """
+        evidence = self.encode(batch)
+        return self.fuse(evidence, evidence.present, need_weights=need_weights)
+
+    def encode(self, batch: CaseBatch) -> Encoded:
+        """Bring all tokens to one width and side by side."""
+        parts = [self._encode(n, m, batch.modalities[m]) for n, m in enumerate(MODALITIES)]
+        batches = [batch.modalities[m] for m in MODALITIES]
+        columns = [torch.full(b.present.shape[1:], n) for n, b in enumerate(batches)]
+        return Encoded(
+            torch.cat(parts, dim=1),
+            torch.cat(columns).to(self.bias.device),
+            torch.cat([b.quality * b.present for b in batches], dim=1),
+            torch.cat([b.present for b in batches], dim=1),
+        )
+
+    def _encode(
+        self, column: int, modality: Modality, batch: ModalityBatch
+    ) -> Float[Tensor, "batch token dim"]:
+        """One modality; an absent token's placeholder is replaced before anything is computed."""
+        if batch.features.shape[-1] == 0:  # no case of the batch has it
+            return self.bias.new_zeros(*batch.present.shape, self.config.dim)
+        here = batch.present.view(*batch.present.shape, *[1] * (batch.features.ndim - 2))
+        features = torch.where(here, batch.features, 0.0)
+        tokens = self.encoders[modality](features, torch.where(batch.present, batch.kinds, 0))
+        graded = torch.where(batch.present, batch.quality, 0.0)[..., None] * self.quality
+        return self.token_dropout(self.norm_token(tokens + self.modality[column] + graded))
+
+    def fuse(
+        self,
+        evidence: Encoded,
+        present: Bool[Tensor, "row token"],
+        *,
+        need_weights: bool = False,
+    ) -> Output:
+        """Diagnose from encoded tokens.
+
+        Args:
+            evidence: Of as many cases as `present` has rows, or of one case that is then seen
+                under each row: with a token left out, for instance.
+            present: Which tokens to see.
+            need_weights: Also return attention and modality shares.
+        """
+        queries = self.queries.expand(present.shape[0], -1, -1)
+        seen = []
+        for layer in self.layers:
+            queries, attention = layer(queries, evidence, present, need_weights=need_weights)
+            seen.append(attention)
+        logits = (self.norm_answer(queries) * self.readout).sum(dim=-1) + self.bias
+        if not need_weights:
+            return Output(logits)
+        mean = torch.stack(seen).mean(dim=0)
+        columns = torch.nn.functional.one_hot(evidence.modality, len(MODALITIES)).to(mean.dtype)
+        return Output(logits, mean, (mean @ columns).mean(dim=1))
+
+
+@torch.inference_mode()
+def infer(
+    model: DiagnosticModel, cases: Sequence[Case], batch_size: int = 32, device: str = "cpu"
+) -> tuple[Float[Tensor, "case diagnosis"], Bool[Tensor, "case modality"]]:
+    """Logits of many cases, and which modalities each has.
+
+    Args:
+        model: The network; left in evaluation mode.
+        cases: Any number but none.
+        batch_size: Cases at a time.
+        device: Where to compute.
+    """
+    model.to(device).eval()
+    found = [(model(b.to(device)).logits.cpu(), b.present) for b in _batches(cases, batch_size)]
+    logits, present = zip(*found, strict=True)
+    return torch.cat(logits), torch.cat(present)
+
+
+def _batches(cases: Sequence[Case], batch_size: int) -> Iterator[CaseBatch]:
+    """Cases, some at a time, in their order."""
+    for start in range(0, len(cases), batch_size):
+        yield collate(cases[start : start + batch_size])

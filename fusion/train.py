@@ -1,0 +1,282 @@
+"""Train the network on cases whose diagnoses are known.
+
+`fit` is the loop, whoever calls it: `train` with a validation set and early stopping, a
+federation's site with neither, for a few epochs a round.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from tqdm import tqdm
+
+from fusion.case import UNKNOWN, Case, CaseBatch, collate
+from fusion.model import DiagnosticModel, ModelConfig
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "valid", "calibration", "test")
+
+
+class SplitError(ValueError):
+    """Parts that share a patient, or too few patients for the parts asked for."""
+
+
+class TrainError(ValueError):
+    """Cases the network cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the network is trained."""
+
+    epochs: int = 40  # at most
+    batch_size: int = 16  # cases
+    learning_rate: float = 1e-3  # of AdamW, at its highest
+    warmup_steps: int = 20  # over which it rises; then it falls along a cosine
+    weight_decay: float = 0.02
+    modality_dropout: float = 0.3  # chance of hiding a modality, so that none is relied upon
+    clip: float = 1.0  # largest norm of a step's gradient
+    patience: int = 8  # epochs without a better validation loss before stopping
+    fractions: tuple[float, ...] = (0.65, 0.1, 0.1, 0.15)  # of patients, in the order of PARTS
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch.
+
+    Attributes:
+        train_loss: Mean over the epoch, with modalities hidden.
+        valid_loss: With none hidden; empty without validation cases.
+        best_epoch: Whose weights the network has now, counted from 0.
+        interrupted: Stopped by the user.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    valid_loss: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and the cases that made it, by part."""
+
+    model: DiagnosticModel
+    history: History
+    parts: Mapping[str, Sequence[Case]]
+
+
+def split_by_patient(
+    cases: Sequence[Case], fractions: Sequence[float], seed: int
+) -> tuple[list[Case], ...]:
+    """Share cases out, all cases of a patient to the same part.
+
+    Args:
+        cases: In any order; the split depends on their patients only.
+        fractions: Share of patients each part gets; they sum to 1.
+        seed: Of the shuffle.
+
+    Raises:
+        SplitError: The fractions are not shares, or a part would be empty.
+    """
+    if abs(sum(fractions) - 1.0) > 1e-6 or min(fractions) <= 0:
+        raise SplitError(f"fractions must be positive and sum to 1, got {tuple(fractions)}")
+    patients = sorted({case.patient_key for case in cases})
+    order = torch.randperm(len(patients), generator=torch.Generator().manual_seed(seed)).tolist()
+    bounds = [round(len(patients) * sum(fractions[:n])) for n in range(len(fractions) + 1)]
+    part_of = {
+        patients[patient]: part
+        for part, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for patient in order[start:end]
+    }
+    parts: tuple[list[Case], ...] = tuple([] for _ in fractions)
+    for case in cases:
+        parts[part_of[case.patient_key]].append(case)
+    if not all(parts):
+        raise SplitError(f"{len(patients)} patients are too few for {len(fractions)} parts")
+    check_disjoint(parts)
+    return parts
+
+
+def check_disjoint(parts: Sequence[Sequence[Case]]) -> None:
+    """Refuse parts that share a patient.
+
+    Raises:
+        SplitError: A patient is in two parts.
+    """
+    keys = [{case.patient_key for case in part} for part in parts]
+    shared = {key for n, here in enumerate(keys) for there in keys[n + 1 :] for key in here & there}
+    if shared:
+        raise SplitError(
+            f"{len(shared)} patients are in more than one part; split with split_by_patient"
+        )
+
+
+def loss_of(model: DiagnosticModel, batch: CaseBatch) -> Float[Tensor, ""]:
+    """Cross entropy of the syndrome plus binary cross entropy of the causes, where known."""
+    n = model.config.n_syndromes
+    logits = model(batch).logits
+    known = batch.causes != UNKNOWN
+    # A sum over what is known divided by its count, which is 0/1 and not 0/0 where nothing is.
+    syndrome = cross_entropy(logits[:, :n], batch.syndrome, ignore_index=UNKNOWN, reduction="sum")
+    causes = binary_cross_entropy_with_logits(
+        logits[:, n:], torch.where(known, batch.causes, 0.0), weight=known.float(), reduction="sum"
+    )
+    n_known = (batch.syndrome != UNKNOWN).sum().clamp(min=1)
+    per_cause = known.sum().clamp(min=1) / max(1, known.shape[1])
+    return syndrome / n_known + causes / per_cause
+
+
+def hidden_at_random(
+    present: Bool[Tensor, "batch modality"], chance: float, generator: torch.Generator
+) -> Bool[Tensor, "batch modality"]:
+    """Which modalities to keep: each is hidden by chance, and each case keeps at least one."""
+    drawn = torch.rand(present.shape, generator=generator)
+    kept = drawn >= chance
+    # The luckiest of those a case has stays, whatever the chance.
+    luckiest = drawn.masked_fill(~present, -1.0).argmax(dim=1, keepdim=True)
+    return kept.scatter(1, luckiest, True)  # noqa: FBT003
+
+
+def train(
+    cases: Sequence[Case], config: TrainConfig, model_config: ModelConfig | None = None
+) -> Trained:
+    """Split by patient, make a network and fit it.
+
+    Args:
+        cases: Cases with labels.
+        config: How to train.
+        model_config: Shape of the network.
+
+    Raises:
+        SplitError: There are too few patients.
+        TrainError: The cases cannot be learnt from.
+    """
+    parts = split_by_patient(cases, config.fractions, config.seed)
+    torch.manual_seed(config.seed)
+    model = DiagnosticModel(model_config or ModelConfig())
+    history = fit(model, parts[0], parts[1], config)
+    return Trained(model, history, dict(zip(PARTS, parts, strict=True)))
+
+
+def fit(
+    model: DiagnosticModel,
+    train_cases: Sequence[Case],
+    valid_cases: Sequence[Case],
+    config: TrainConfig,
+) -> History:
+    """Fit a network where it stands.
+
+    Interrupted from the keyboard, it keeps the best weights so far and returns.
+
+    Args:
+        model: Changed in place; with validation cases it ends with its best epoch's weights,
+            without with its last.
+        train_cases: Cases with labels.
+        valid_cases: For early stopping; empty for none.
+        config: How to train.
+
+    Raises:
+        SplitError: A patient is in both.
+        TrainError: No case has a label, or a case's labels are of another scheme.
+    """
+    check_disjoint((train_cases, valid_cases))
+    _check_labels(model.config, [*train_cases, *valid_cases])
+    generator = torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(config.seed)
+    model.to(config.device)
+    steps = config.epochs * math.ceil(len(train_cases) / config.batch_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step, config.warmup_steps, steps)
+    )
+    history = History()
+    best = copy.deepcopy(model.state_dict())
+    progress = tqdm(range(config.epochs), "training", unit="epoch", disable=None)
+    try:
+        for epoch in progress:
+            history.train_loss.append(
+                _epoch(model, train_cases, config, optimizer, schedule, generator)
+            )
+            if valid_cases:
+                history.valid_loss.append(mean_loss(model, valid_cases, config))
+                if min(history.valid_loss) < history.valid_loss[-1]:
+                    if epoch - history.best_epoch >= config.patience:
+                        break
+                    continue
+            history.best_epoch = epoch
+            best = copy.deepcopy(model.state_dict())
+            progress.set_postfix(loss=f"{(history.valid_loss or history.train_loss)[-1]:.3f}")
+    except KeyboardInterrupt:
+        history.interrupted = True
+        log.warning("interrupted; keeping the weights of epoch %d", history.best_epoch)
+    model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def mean_loss(model: DiagnosticModel, cases: Sequence[Case], config: TrainConfig) -> float:
+    """Loss over cases with nothing hidden."""
+    model.eval()
+    batches = [cases[n : n + config.batch_size] for n in range(0, len(cases), config.batch_size)]
+    with torch.inference_mode():
+        losses = [len(b) * loss_of(model, collate(b).to(config.device)).item() for b in batches]
+    return sum(losses) / len(cases)
+
+
+def _epoch(
+    model: DiagnosticModel,
+    cases: Sequence[Case],
+    config: TrainConfig,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+) -> float:
+    """Every case once, in random order and with modalities hidden; the mean loss."""
+    model.train()
+    total = 0.0
+    for rows in torch.randperm(len(cases), generator=generator).split(config.batch_size):
+        batch = collate([cases[row] for row in rows.tolist()])
+        kept = hidden_at_random(batch.present, config.modality_dropout, generator)
+        loss = loss_of(model, batch.keep(kept).to(config.device))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        schedule.step()
+        total += len(rows) * loss.item()
+    return total / len(cases)
+
+
+def _rate(step: int, warmup: int, steps: int) -> float:
+    """Share of the highest learning rate: a linear rise, then a cosine to a twentieth."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _check_labels(config: ModelConfig, cases: Sequence[Case]) -> None:
+    """Refuse cases the loss has nothing to say about."""
+    if not any(case.labels for case in cases):
+        raise TrainError(f"none of {len(cases)} cases has a known diagnosis; nothing to learn from")
+    for case in cases:
+        labels = case.labels
+        if labels is None:
+            continue
+        if len(labels.causes) != config.n_causes or (labels.syndrome or 0) >= config.n_syndromes:
+            raise TrainError(
+                f"case {case.case_id} is labelled by another scheme than the network's "
+                f"{config.n_syndromes} syndromes and {config.n_causes} causes"
+            )

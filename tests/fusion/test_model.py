@@ -1,0 +1,140 @@
+"""The network as a function of evidence: what may and what may not change a diagnosis."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fusion.case import MODALITIES, Case, CaseBatch, Modality, collate
+from fusion.model import DiagnosticModel, ModelConfig, infer
+
+SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(MODALITIES, n)]
+MakeCase = Callable[..., Case]
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+def test_hiding_modalities_equals_never_having_had_them(
+    model: DiagnosticModel, make_case: MakeCase, subset: tuple[Modality, ...]
+) -> None:
+    """For each of the 15 subsets, finite and the same as without the tensors altogether."""
+    whole = make_case(1)
+    kept = torch.tensor([[m in subset for m in MODALITIES]])
+    hidden = model(collate([whole]).keep(kept)).logits
+    assert hidden.isfinite().all()
+    torch.testing.assert_close(hidden, model(collate([whole.only(*subset)])).logits)
+
+
+def test_a_case_is_diagnosed_alike_alone_and_in_company(
+    model: DiagnosticModel, make_case: MakeCase
+) -> None:
+    """Padding to a larger neighbour, or beside modalities it lacks, changes nothing."""
+    small, large = make_case(1, ("notes",), n=2), make_case(2, n=9)
+    together = model(collate([small, large])).logits
+    torch.testing.assert_close(together[0], model(collate([small])).logits[0])
+
+
+@pytest.mark.parametrize("placeholder", [1e4, float("nan")])
+def test_padding_may_hold_anything(
+    model: DiagnosticModel, make_case: MakeCase, placeholder: float
+) -> None:
+    """Not even NaN in an absent token reaches a diagnosis or a gradient."""
+    batch = collate([make_case(1, ("labs", "notes"), n=2), make_case(2, n=5)])
+    spoiled = {
+        m: replace(t, features=t.features.masked_fill(_spread(t), placeholder))
+        for m, t in batch.modalities.items()
+    }
+    grads = []
+    for given in (batch, CaseBatch(spoiled)):
+        model.zero_grad()
+        logits = model(given).logits
+        logits.square().sum().backward()
+        grads.append([logits, *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=0)
+
+
+def _spread(tokens: object) -> torch.Tensor:
+    """Where features are padding."""
+    absent = ~tokens.present  # type: ignore[attr-defined]
+    return absent.view(*absent.shape, *[1] * (tokens.features.ndim - 2))  # type: ignore[attr-defined]
+
+
+def test_the_order_of_tokens_does_not_matter(model: DiagnosticModel, make_case: MakeCase) -> None:
+    """Evidence is a set."""
+    batch = collate([make_case(1, n=6)])
+    turned = {
+        m: replace(
+            t,
+            features=t.features.flip(1),
+            kinds=t.kinds.flip(1),
+            quality=t.quality.flip(1),
+        )
+        for m, t in batch.modalities.items()
+    }
+    torch.testing.assert_close(
+        model(CaseBatch(turned)).logits, model(batch).logits, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_attention_is_shared_among_what_is_there(
+    model: DiagnosticModel, make_case: MakeCase
+) -> None:
+    """Rows and modality shares sum to one; an absent modality's share is exactly zero."""
+    output = model(collate([make_case(1, ("scan", "labs")), make_case(2)]), need_weights=True)
+    torch.testing.assert_close(output.attention.sum(-1), torch.ones(2, 13))
+    torch.testing.assert_close(output.shares.sum(-1), torch.ones(2))
+    assert output.shares[0, [1, 3]].eq(0).all()
+    assert output.shares[1].gt(0).all()
+
+
+def test_asking_for_attention_does_not_change_the_diagnosis(
+    model: DiagnosticModel, make_case: MakeCase
+) -> None:
+    """The written-out path and the fast path are one network."""
+    batch = collate([make_case(1), make_case(2)])
+    torch.testing.assert_close(
+        model(batch, need_weights=True).logits, model(batch).logits, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_quality_reaches_the_diagnosis(model: DiagnosticModel, make_case: MakeCase) -> None:
+    """The same evidence in poor quality is weighed differently."""
+    batch = collate([make_case(1)])
+    poor = {m: replace(t, quality=t.quality * 0.1) for m, t in batch.modalities.items()}
+    assert not torch.allclose(model(CaseBatch(poor)).logits, model(batch).logits)
+
+
+def test_the_default_network_is_small() -> None:
+    """It trains on a CPU: at most 1.5 million parameters."""
+    assert sum(p.numel() for p in DiagnosticModel(ModelConfig()).parameters()) <= 1_500_000
+
+
+def test_the_network_exports(model: DiagnosticModel, make_case: MakeCase) -> None:
+    """`torch.export` finds no branch on a value, so other engines can run the network."""
+    batch = collate([make_case(1), make_case(2)])
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tensors: dict[str, list[torch.Tensor]]) -> torch.Tensor:
+            modality = type(batch.modalities["scan"])
+            return self.model(CaseBatch({m: modality(*t) for m, t in tensors.items()})).logits
+
+    tensors = {
+        m: [t.features, t.kinds, t.quality, t.present] for m, t in batch.modalities.items()
+    }
+    exported = torch.export.export(Plain(), (tensors,))
+    torch.testing.assert_close(exported.module()(tensors), model(batch).logits)
+
+
+def test_many_cases_are_inferred_in_their_order(
+    model: DiagnosticModel, make_case: MakeCase
+) -> None:
+    """Batches of three or of one give the same."""
+    cases = [make_case(n, MODALITIES[n % 4 :], n=2 + n % 3) for n in range(5)]
+    logits, present = infer(model, cases, batch_size=3)
+    torch.testing.assert_close(logits, infer(model, cases, batch_size=1)[0])
+    assert present.sum(dim=1).tolist() == [4, 3, 2, 1, 4]
