@@ -34,7 +34,8 @@ def _segment(folder: Path) -> None:
     from imaging.segment import RegionNet, segment
 
     scan = read_nifti(folder / "T1w.nii.gz")
-    check(scan, segment(RegionNet.load(), prepare(scan)))
+    prepared = prepare(scan)
+    check(scan, prepared, segment(RegionNet.load(), prepared))
 
 
 def _encode(folder: Path) -> None:

@@ -213,8 +213,8 @@ def _check_subjects(entries: list[_Entry], patient: _Entry) -> None:
     for entry in entries:
         if _is_about(entry, patient) is False:
             raise BundleError(
-                f"entry {entry.index} ({_known_type(entry.kind)}) is about another patient than the "
-                f"bundle's Patient; send one bundle for each patient"
+                f"entry {entry.index} ({_known_type(entry.kind)}) is about another patient than "
+                f"the bundle's Patient; send one bundle for each patient"
             )
 
 
@@ -307,10 +307,10 @@ def _record(patient: Json, patient_id: str, facts: list[Fact]) -> PatientRecord:
     """The record; observations and notes by date, everything else in the bundle's order."""
     observations = [fact for fact in facts if isinstance(fact, Observation)]
     notes = [fact for fact in facts if isinstance(fact, Note)]
-    gender = patient.get("gender")
+    sex: Sex = next((sex for sex in get_args(Sex) if sex == patient.get("gender")), "unknown")
     return PatientRecord(
         patient_id=patient_id,
-        sex=gender if gender in get_args(Sex) else "unknown",
+        sex=sex,
         name=_name(patient.get("name", [])),
         birth_date=first_date(patient.get("birthDate"), "birthDate"),
         education_years=max((fact for fact in facts if isinstance(fact, float)), default=None),

@@ -7,7 +7,7 @@ space around it. Rules only, so that the same note gives the same offsets on eve
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from html import unescape
 
 Span = tuple[int, int]
 
@@ -20,12 +20,20 @@ _HAN = re.compile(r"[\u3400-\u9fff]")
 _BREAK = re.compile(r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n")
 _TITLES = {"dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "e.g", "i.e", "cf", "approx", "ca"}
 _LOOK_BACK = 40  # characters; no abbreviation is longer
+_BLANKS = re.compile(r"[ \t\r]*")
+_SPACE = re.compile(r"\s*")
 _LAST_WORD = re.compile(r"\S+$")
 _HEADING = re.compile(
     r"^[ \t]*(?:\#+[ \t]*(?P<hash>[^\n]+)|【(?P<box>[^】\n]{1,20})】[：:]?"
     r"|(?P<latin>[A-Z][A-Za-z/&,' -]{1,48}):(?=\s|$)|(?P<han>[\u3400-\u9fff]{2,10})[：:])",
     re.MULTILINE,
 )
+# Possessive, so that an unclosed tag or comment costs linear time, which html.parser does not.
+_TAG = re.compile(r"<!--|-->|</?([A-Za-z][A-Za-z0-9]*+)[^<>]*+>|<[!?][^<>]*+>")
+_SPACES = re.compile(r"\s+")
+_BLOCKS = ("p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "table", "ul", "ol", "section")
+_BETWEEN = {**dict.fromkeys(_BLOCKS, "\n"), "td": " ", "th": " "}
+_HIDDEN = ("script", "style", "head", "title")
 _SOFT_BREAK = re.compile(r"[\s,，、;；]")
 
 
@@ -110,10 +118,10 @@ def sections(text: str) -> tuple[Section, ...]:
         ['History', '现病史']
     """
     found = list(_HEADING.finditer(text))
-    ends = [match.start() for match in found[1:]] + [len(text)]
+    ends = [match.start() for match in found] + [len(text)]
     return tuple(
         Section(next(filter(None, match.groups())).strip(), *_strip(text, match.end(), end))
-        for match, end in zip(found, ends, strict=True)
+        for match, end in zip(found, ends[1:], strict=True)
     )
 
 
@@ -135,16 +143,28 @@ def plain_text(html: str) -> str:
         >>> plain_text("<div><p>Memory loss</p><p>MMSE 21 &lt; 24</p></div>")
         'Memory loss\nMMSE 21 < 24'
     """
-    stripper = _Stripper()
-    stripper.feed(html)
-    stripper.close()
-    lines = (" ".join(line.split()) for line in "".join(stripper.parts).split("\n"))
+    parts: list[str] = []
+    hidden = ""  # what ends the comment or the element that is left out
+    at = 0
+    for match in _TAG.finditer(html):
+        mark, name = match.group(), (match.group(1) or "").lower()
+        if hidden:
+            closed = mark == hidden or (mark.startswith("</") and hidden == f"</{name}")
+            hidden = "" if closed else hidden
+        else:
+            parts += [_SPACES.sub(" ", html[at : match.start()]), _BETWEEN.get(name, "")]
+            opens = name in _HIDDEN and not (mark.startswith("</") or mark.endswith("/>"))
+            hidden = "-->" if mark == "<!--" else f"</{name}" if opens else ""
+        at = match.end()
+    parts.append("" if hidden else _SPACES.sub(" ", html[at:]))
+    lines = (" ".join(unescape(line).split()) for line in "".join(parts).split("\n"))
     return "\n".join(filter(None, lines))
 
 
 def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether this mark ends a sentence, by what stands before and after it."""
-    mark, after = match.group(), text[match.end() :].lstrip(" \t\r")[:1]
+    mark, after_at = match.group(), _BLANKS.match(text, match.end())
+    after = text[after_at.end() : after_at.end() + 1] if after_at else ""
     if mark == "\n":
         return not ("a" <= after <= "z")
     if not mark.startswith("."):
@@ -175,30 +195,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[Span]:
         marks = [m.end() for m in _SOFT_BREAK.finditer(text, start + 1, start + CHUNK_CHARS)]
         cut = marks[-1] if marks else start + CHUNK_CHARS
         yield _strip(text, start, cut)
-        start = _strip(text, cut, end)[0]
+        space = _SPACE.match(text, cut, end)
+        start = space.end() if space else cut
     if start < end:
         yield start, end
-
-
-class _Stripper(HTMLParser):
-    """Collects text, a line for each block, without scripts and styles."""
-
-    blocks = frozenset(("p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "table", "section"))
-    hidden = frozenset(("script", "style", "head", "title"))
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.depth = 0  # of hidden elements around
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        self.depth += tag in self.hidden
-        self.parts.append("\n" if tag in self.blocks else " " if tag in ("td", "th") else "")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.depth = max(0, self.depth - (tag in self.hidden))
-        self.parts.append("\n" if tag in self.blocks else "")
-
-    def handle_data(self, data: str) -> None:
-        if not self.depth:
-            self.parts.append(re.sub(r"\s+", " ", data))

@@ -22,6 +22,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from clinical.evidence import ClinicalTokens, SentencePointer
 from clinical.notes import chunks, sentences
@@ -232,7 +233,7 @@ def load_text_encoder(path: Path | None = None, *, causal: bool = False) -> Text
             f"{folder.name} is of type {settings.get('model_type')!r}; needed is a decoder of type "
             f"{', '.join(DECODERS)}, such as DeepSeek-R1-Distill-Qwen-1.5B"
         )
-    model = _load_model(folder)
+    model = _load_model(folder, _fast_dtype() if path is None else "auto")
     encoder = TextEncoder(
         name=STAND_IN_NAME if path is None else f"{folder.name} ({type(model).__name__})",
         sha256=sha256,
@@ -290,12 +291,22 @@ def _read_json(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _load_model(folder: Path) -> PreTrainedModel:
-    """Load the weights as they are stored, every one of them, and freeze them."""
+def _fast_dtype() -> torch.dtype:
+    """The stand-in's: bfloat16 where the processor multiplies it, 3 times as fast there.
+
+    Its vectors keep a cosine above 0.999 to those of float32; a test measures that.
+    """
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+
+
+def _load_model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
+    """Load every weight of the architecture, and freeze them; "auto" is their stored type."""
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     try:
         model, loaded = AutoModel.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=dtype,
             attn_implementation="sdpa",
             local_files_only=True,
             trust_remote_code=False,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-Bounds = tuple[float | None, float | None]
+Number = float | int
+Bounds = tuple[Number | None, Number | None]
 Factors = Mapping[str, float]
 
 
@@ -75,29 +76,41 @@ def _lab(
     loinc: str,
     name: str,
     reference: Bounds,
-    plausible: tuple[float, float],
+    plausible: tuple[Number, Number],
     units: Factors,
     synonyms: str = "",
     more: Factors | None = None,
+    *,
+    offsets: Factors | None = None,
+    cognitive: bool = False,
 ) -> Analyte:
     """A row of the table: `more` holds the conversions that depend on the substance."""
-    factors = MappingProxyType({**units, **(more or {})})
-    unit, other = next(iter(units)), tuple(synonyms.split())
-    return Analyte(loinc, name, unit, *reference, plausible, synonyms=other, factors=factors)
+    low, high = (None if limit is None else float(limit) for limit in reference)
+    return Analyte(
+        loinc=loinc,
+        name=name,
+        unit=next(iter(units)),
+        low=low,
+        high=high,
+        plausible=(float(plausible[0]), float(plausible[1])),
+        cognitive=cognitive,
+        synonyms=tuple(synonyms.split()),
+        factors=MappingProxyType({**units, **(more or {})}),
+        offsets=MappingProxyType({**(offsets or {})}),
+    )
 
 
 def _score(
     loinc: str,
     name: str,
-    reference: tuple[float, float],
-    plausible: tuple[float, float],
+    reference: Bounds,
+    plausible: tuple[Number, Number],
     synonyms: str = "",
     *,
     cognitive: bool = True,
 ) -> Analyte:
-    """A row of the table for a questionnaire or test score."""
-    factors, other = MappingProxyType(_SCORE), tuple(synonyms.split())
-    return Analyte(loinc, name, "{score}", *reference, plausible, cognitive, other, factors)
+    """A row of the table for a test or questionnaire."""
+    return _lab(loinc, name, reference, plausible, _SCORE, synonyms, cognitive=cognitive)
 
 
 # fmt: off
@@ -144,15 +157,14 @@ ANALYTES: tuple[Analyte, ...] = (
     _lab("1989-3", "25-OH vitamin D", (20, 80), (1, 400), _NG_ML, "62292-8", {"nmol/L": 0.4006}),
     _lab("2276-4", "Ferritin", (15, 300), (1, 50000), _NG_ML),
     _lab("13965-9", "Homocysteine", (5, 15), (0.5, 500), {"umol/L": 1.0}, "", {"mg/L": 7.397}),
-    Analyte("4548-4", "HbA1c", "%", 4.0, 5.6, (2.5, 25), synonyms=("17856-6", "59261-8"),
-            factors=MappingProxyType({"%": 1.0, "%{HbA1c}": 1.0, "mmol/mol": 0.09148}),
-            offsets=MappingProxyType({"mmol/mol": 2.152})),  # NGSP from IFCC
+    _lab("4548-4", "HbA1c", (4.0, 5.6), (2.5, 25), {"%": 1.0, "%{HbA1c}": 1.0}, "17856-6 59261-8",
+         {"mmol/mol": 0.09148}, offsets={"mmol/mol": 2.152}),  # NGSP from IFCC
     _lab("2093-3", "Total cholesterol", (125, 200), (30, 1500), _MG_DL, "14647-2",
          {"mmol/L": 38.67}),
     _lab("18262-6", "LDL cholesterol", (0, 130), (0, 1000), _MG_DL,
          "13457-7 2089-1 22748-8 39469-2 69419-0", {"mmol/L": 38.67}),
     _lab("2085-9", "HDL cholesterol", (40, None), (2, 250), _MG_DL, "14646-4", {"mmol/L": 38.67}),
-    _lab("2571-8", "Triglycerides", (0, 150), (10, 15000), _MG_DL, "14927-8", {"mmol/L": 88.57}),
+    _lab("2571-8", "Triglycerides", (10, 150), (10, 15000), _MG_DL, "14927-8", {"mmol/L": 88.57}),
     _lab("1988-5", "CRP", (0, 5), (0, 1000), {"mg/L": 1.0, "mg/dL": 10.0, "ug/mL": 1.0}, "30522-7"),
     _lab("33762-6", "NT-proBNP", (0, 450), (0, 100000), _PG_ML, "", {"pmol/L": 8.457}),
     _lab("5671-3", "Lead", (0, 5), (0, 300), _UG_DL, "", {"umol/L": 20.72}),
@@ -167,14 +179,13 @@ ANALYTES: tuple[Analyte, ...] = (
     _lab("8480-6", "Systolic blood pressure", (90, 140), (40, 300), _PRESSURE),
     _lab("8462-4", "Diastolic blood pressure", (60, 90), (10, 200), _PRESSURE),
     _lab("8867-4", "Heart rate", (50, 100), (15, 300), _RATE),
-    Analyte("8310-5", "Body temperature", "Cel", 36.1, 37.8, (25, 45), synonyms=("8331-1",),
-            factors=MappingProxyType({"Cel": 1.0, "°C": 1.0, "[degF]": 5 / 9, "°F": 5 / 9}),
-            offsets=MappingProxyType({"[degF]": -160 / 9, "°F": -160 / 9})),
+    _lab("8310-5", "Body temperature", (36.1, 37.8), (25, 45), {"Cel": 1.0, "°C": 1.0}, "8331-1",
+         {"[degF]": 5 / 9, "°F": 5 / 9}, offsets={"[degF]": -160 / 9, "°F": -160 / 9}),
     _lab("59408-5", "Oxygen saturation", (94, 100), (30, 100), {"%": 1.0}, "2708-6"),
     # Cerebrospinal fluid and markers of neurodegeneration in blood
     _lab("33203-1", "CSF amyloid beta 42", (1026, None), (10, 5000), _PG_ML),
-    _lab("30160-6", "CSF total tau", (0, 238), (1, 20000), _PG_ML),
-    _lab("72260-3", "CSF p-tau181", (0, 21.7), (1, 1000), _PG_ML),
+    _lab("30160-6", "CSF total tau", (0, 238), (0, 20000), _PG_ML),
+    _lab("72260-3", "CSF p-tau181", (0, 21.7), (0, 1000), _PG_ML),
     _lab("2880-3", "CSF protein", (15, 45), (1, 5000), _MG_DL),
     _lab("2342-4", "CSF glucose", (45, 80), (1, 1000), _MG_DL, "", {"mmol/L": 18.016}),
     _lab("806-0", "CSF leukocytes", (0, 5), (0, 100000), {"/uL": 1.0, "/mm3": 1.0, "10*6/L": 1.0}),
@@ -218,7 +229,7 @@ def analyte(loinc: str) -> Analyte | None:
     return _BY_CODE.get(loinc)
 
 
-def convert(loinc: str, value: float, unit: str) -> float:
+def convert(loinc: str, value: Number, unit: str) -> float:
     """Convert a value to the canonical unit of its analyte.
 
     Args:

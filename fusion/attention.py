@@ -179,4 +179,4 @@ class DynamicWeightedAttention(nn.Module):
 
     def _split(self, x: Float[Tensor, "case row dim"]) -> Float[Tensor, "case head row width"]:
         """Share the last axis among the heads."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)

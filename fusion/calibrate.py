@@ -42,7 +42,7 @@ class Temperatures:
     n: int
 
 
-def pattern_of(present: Sequence[bool]) -> str:
+def pattern_of(present: Sequence[bool] | Bool[np.ndarray, " modality"]) -> str:
     """Name of a pattern of available modalities.
 
     Example:
@@ -145,7 +145,7 @@ class Calibrator:
             made.temperatures_[key] = Temperatures(**{**t, "causes": tuple(t["causes"])})
         return made
 
-    def _learned(self, present: Sequence[bool] | np.ndarray) -> Temperatures:
+    def _learned(self, present: Bool[np.ndarray, " modality"]) -> Temperatures:
         """Of a pattern, or of all together."""
         if not self.temperatures_:
             raise ValueError("this Calibrator is not fitted yet; call fit first")

@@ -196,7 +196,7 @@ def label_tensors(
 
 
 def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
-    """One modality of several cases, every axis padded with zeros to the longest."""
+    """One modality of several cases, padded with zeros: tokens behind, visits before the first."""
     known = [t for t in tokens if t is not None]
     if len({t.features.ndim for t in known}) > 1 or len({t.features.shape[-1] for t in known}) > 1:
         raise CaseError(f"cases disagree about the width of {modality}; encode them the same way")
@@ -210,8 +210,9 @@ def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
     )
     for row, t in enumerate(tokens):
         if t is not None:
-            batch.features[(row, *map(slice, t.features.shape))] = t.features
             n = len(t.kinds)
+            latest = tuple(slice(-size, None) for size in t.features.shape[1:])
+            batch.features[row, :n][(slice(None), *latest)] = t.features
             batch.kinds[row, :n], batch.quality[row, :n] = t.kinds, t.quality
             batch.present[row, :n] = True
     return batch

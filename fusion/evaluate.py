@@ -222,7 +222,7 @@ def _auroc(truth: np.ndarray, probability: np.ndarray) -> float:
 
 def _one_hot(syndrome: np.ndarray, n: int) -> np.ndarray:
     """A column a syndrome; `UNKNOWN` throughout where nobody knows it."""
-    columns = (syndrome[:, None] == np.arange(n)).astype(np.float64)
+    columns = np.equal(syndrome[:, None], np.arange(n)).astype(np.float64)
     columns[syndrome == UNKNOWN] = UNKNOWN
     return columns
 

@@ -166,6 +166,6 @@ def _probabilities(
     rows: Bool[Tensor, "row token"],
 ) -> Float64[np.ndarray, "row diagnosis"]:
     """Probabilities of one case seen under each row, calibrated as its first row is."""
-    logits = torch.cat([model.fuse(encoded, part).logits for part in rows.split(ROWS)]).numpy()
+    logits = torch.cat([model.fuse(encoded, part).logits for part in torch.split(rows, ROWS)]).numpy()
     here = torch.tensor([[bool((rows[0] & (encoded.modality == n)).any()) for n in range(len(MODALITIES))]])
     return calibrator.predict_proba(logits, here.expand(len(rows), -1).numpy())

@@ -187,8 +187,9 @@ def _scan_evidence(
     try:
         with tools.timed("prepare and segment"):
             scan = read_nifti(site.original("scans", row.scan_sha256))
-            segmentation = segment(tools.net, prepare(scan))
-            grade = scan_check.check(scan, segmentation)
+            prepared = prepare(scan)
+            segmentation = segment(tools.net, prepared)
+            grade = scan_check.check(scan, prepared, segmentation)
         write_clean(to_ras(scan), folder / "T1w.nii.gz")
         write_region_map(segmentation.region_map, segmentation.affine, folder / "regions.nii.gz")
     except ScanError as error:

@@ -80,7 +80,8 @@ class NoteEncoder(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """One vector a sentence."""
         del kinds
-        return self.project(self.norm(features))
+        projected: Tensor = self.project(self.norm(features))
+        return projected
 
 
 class HistoryEncoder(nn.Module):
@@ -97,7 +98,8 @@ class HistoryEncoder(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """One vector a fact."""
         text, numbers = features[..., :-FACT_EXTRAS], features[..., -FACT_EXTRAS:]
-        return self.project(torch.cat([self.text(text), numbers], dim=-1)) + self.kind(kinds)
+        projected: Tensor = self.project(torch.cat([self.text(text), numbers], dim=-1))
+        return projected + self.kind(kinds)
 
 
 class Layer(nn.Module):
@@ -142,13 +144,13 @@ class DiagnosticModel(nn.Module):
         super().__init__()
         self.config = config
         dim, text = config.dim, config.text_dim
-        standard: dict[str, nn.Module] = {
+        standard: dict[Modality, nn.Module] = {
             "scan": RegionEncoder(dim),
             "notes": NoteEncoder(dim, text),
             "labs": LabEncoder(dim),
             "history": HistoryEncoder(dim, text),
         }
-        self.encoders = nn.ModuleDict({**standard, **(encoders or {})})
+        self.encoders = nn.ModuleDict(dict({**standard, **(encoders or {})}.items()))
         self.modality = nn.Parameter(torch.randn(len(MODALITIES), dim) * 0.02)
         self.quality = nn.Parameter(torch.zeros(dim))
         self.norm_token = nn.LayerNorm(dim)
@@ -177,7 +179,7 @@ class DiagnosticModel(nn.Module):
         return Encoded(
             torch.cat(parts, dim=1),
             torch.cat(columns).to(self.bias.device),
-            torch.cat([b.quality * b.present for b in batches], dim=1),
+            torch.cat([torch.where(b.present, b.quality, 0.0) for b in batches], dim=1),
             torch.cat([b.present for b in batches], dim=1),
         )
 
@@ -191,7 +193,8 @@ class DiagnosticModel(nn.Module):
         features = torch.where(here, batch.features, 0.0)
         tokens = self.encoders[modality](features, torch.where(batch.present, batch.kinds, 0))
         graded = torch.where(batch.present, batch.quality, 0.0)[..., None] * self.quality
-        return self.token_dropout(self.norm_token(tokens + self.modality[column] + graded))
+        encoded: Tensor = self.norm_token(tokens + self.modality[column] + graded)
+        return self.token_dropout(encoded)
 
     def fuse(
         self,

@@ -246,12 +246,13 @@ def _epoch(
     """Every case once, in random order and with modalities hidden; the mean loss."""
     model.train()
     total = 0.0
-    for rows in torch.randperm(len(cases), generator=generator).split(config.batch_size):
+    order = torch.randperm(len(cases), generator=generator)
+    for rows in torch.split(order, config.batch_size):
         batch = collate([cases[row] for row in rows.tolist()])
         kept = hidden_at_random(batch.present, config.modality_dropout, generator)
         loss = loss_of(model, batch.keep(kept).to(config.device))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         schedule.step()

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from monai.networks.layers.simplelayers import GaussianFilter
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from imaging.scan import Scan, ScanError
@@ -33,10 +33,12 @@ def resample(scan: Scan, spacing_mm: float = SPACING_MM) -> Scan:
         return scan
     old = np.array(scan.voxels.shape)
     new = np.maximum(np.round(old * ratio), 1).astype(int)
-    voxels = torch.from_numpy(np.ascontiguousarray(scan.voxels, dtype=np.float32))[None, None]
+    smooth = scan.voxels.astype(np.float32)
     if (ratio < 0.8).any():
-        sigma = [max(0.0, 0.4 * (1.0 / r - 1.0)) + 1e-6 for r in ratio]
-        voxels = GaussianFilter(3, sigma)(voxels)
+        # scipy rather than MONAI's filter, which is ten times slower here and darkens borders.
+        sigma = np.maximum(0.5 * (1.0 / ratio - 1.0), 0.0)
+        smooth = gaussian_filter(smooth, sigma, mode="nearest")
+    voxels = torch.from_numpy(np.ascontiguousarray(smooth))[None, None]
     size = (int(new[0]), int(new[1]), int(new[2]))
     voxels = torch.nn.functional.interpolate(voxels, size=size, mode="trilinear")
     # Corners of the field of view stay where they are, so voxel centres move by a fraction.

@@ -11,8 +11,8 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -86,7 +86,7 @@ def _read_checked(path: Path) -> bytes:
         raw.seek(0)
         if packed != path.name.lower().endswith(".gz"):
             raise ScanError("scan file: its ending and its compression disagree; rename it")
-        stream: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+        stream: BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
         header = stream.read(HEADER_BYTES)
         layout = _check_header(header)
         if os.fstat(raw.fileno()).st_size > layout.offset + layout.length + LARGEST_TAIL:
@@ -101,13 +101,13 @@ def _read_checked(path: Path) -> bytes:
     return plain + bytes(4) + voxels
 
 
-def _skip(stream: BinaryIO, count: int) -> None:
+def _skip(stream: BufferedIOBase, count: int) -> None:
     """Pass over the header's extensions, which may hold anything."""
     if len(stream.read(count)) < count:
         raise ScanError("scan file: it ends before its first voxel; copy it again")
 
 
-def _read_to_end(stream: BinaryIO) -> None:
+def _read_to_end(stream: BufferedIOBase) -> None:
     """Reach the end, where gzip compares its checksum, without following a bomb."""
     left = LARGEST_TAIL
     while chunk := stream.read(min(CHUNK, left + 1)):

@@ -25,7 +25,8 @@ def write_site(folder: Path, n_cases: int = 24, *, seed: int = 0, encoder: str =
         features = torch.randn(3, WIDTH, generator=generator)
         features[:, 0] += 2.0 * sick
         pointers = tuple(SentencePointer("note", i, i + 1) for i in range(3))
-        tokens = ClinicalTokens(features, torch.zeros(3, dtype=torch.int64), torch.ones(3), pointers)
+        kinds, quality = torch.zeros(3, dtype=torch.int64), torch.ones(3)
+        tokens = ClinicalTokens(features, kinds, quality, pointers)
         row = CaseRow(
             case_id=f"case{seed:02d}{n:04d}",
             patient_key=f"patient{n:04d}",
@@ -38,13 +39,19 @@ def write_site(folder: Path, n_cases: int = 24, *, seed: int = 0, encoder: str =
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_site() -> Callable[..., Path]:
+    """`write_site`."""
+    return write_site
+
+
+@pytest.fixture(scope="session")
 def plan() -> Plan:
     """A network small enough to train in a moment."""
     return Plan(
         ENCODER,
         ModelConfig(text_dim=WIDTH, dim=16, heads=2, layers=1),
-        TrainConfig(epochs=2, batch_size=8, fractions=(0.5, 0.15, 0.15, 0.2)),
+        TrainConfig(epochs=2, batch_size=8, warmup_steps=2, fractions=(0.5, 0.15, 0.15, 0.2)),
     )
 
 

@@ -226,7 +226,5 @@ def test_a_round_is_kept_and_read_back(tmp_path: Path, plan: Plan) -> None:
 
     task.save_round(network, tmp_path, 2)
 
-    np.testing.assert_array_equal(
-        task.pack(task.load_round(plan, tmp_path, 2)), task.pack(network)
-    )
+    np.testing.assert_array_equal(task.pack(task.load_round(plan, tmp_path, 2)), task.pack(network))
     assert [path.name for path in tmp_path.iterdir()] == ["round-2.safetensors"]

@@ -34,12 +34,12 @@ def test_padding_is_absent_and_zero(make_case: MakeCase) -> None:
 
 
 def test_courses_of_different_length_are_padded(make_case: MakeCase) -> None:
-    """One patient was seen three times, another five; absent visits are zero throughout."""
+    """One patient was seen three times, another five; the latest visits stand side by side."""
     case = make_case(1, ("labs",), n=2)
     longer = replace(case.tokens["labs"], features=torch.ones(2, 5, 3))
     batch = collate([case, Case("c", "p", {"labs": longer})]).modalities["labs"]
     assert batch.features.shape == (2, 2, 5, 3)
-    assert batch.features[0, :, 3:].eq(0).all()
+    assert batch.features[0, :, :2].eq(0).all()
 
 
 def test_a_modality_nobody_has_is_one_absent_token(make_case: MakeCase) -> None:

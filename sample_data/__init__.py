@@ -1,0 +1,1 @@
+"""A synthetic cohort of three hospitals, and how it was made."""

@@ -1,0 +1,130 @@
+"""Sentences, sections and chunks point exactly into the note they came from."""
+
+import random
+import time
+from itertools import pairwise
+
+import pytest
+
+from clinical.notes import chunks, language, plain_text, sections, sentences
+
+
+def cut(text: str) -> list[str]:
+    """The sentences themselves."""
+    return [text[start:end] for start, end in sentences(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He forgets names. She drives.", ["He forgets names.", "She drives."]),
+        ("Seen by Dr. Wu today. Stable.", ["Seen by Dr. Wu today.", "Stable."]),
+        ("MMSE fell from 24.5 to 21.0 in a year.", ["MMSE fell from 24.5 to 21.0 in a year."]),
+        ("Donepezil 10 mg. daily, e.g. at night.", ["Donepezil 10 mg. daily, e.g. at night."]),
+        ("Takes donepezil 10 mg. He sleeps.", ["Takes donepezil 10 mg.", "He sleeps."]),
+        ("Referred by J. Smith. Alert!", ["Referred by J. Smith.", "Alert!"]),
+        ("Falls? No. Wanders? Yes.", ["Falls?", "No.", "Wanders?", "Yes."]),
+        ("Plan:\n1. MRI\n2. Vitamin B12", ["1. MRI", "2. Vitamin B12"]),
+        ("The patient has\nforgotten the way home.", ["The patient has\nforgotten the way home."]),
+        ("近事遗忘两年。否认幻觉；步态正常！", ["近事遗忘两年。", "否认幻觉；", "步态正常！"]),
+        ("他说“我不记得了。”随后离开。", ["他说“我不记得了。”", "随后离开。"]),
+        ("现病史：\n记忆力下降", ["记忆力下降"]),
+        ("", []),
+        (" \n\t\n", []),
+    ],
+)
+def test_sentences_of_clinical_prose(text: str, expected: list[str]) -> None:
+    """English and Chinese as physicians write it."""
+    assert cut(text) == expected
+
+
+def random_note(seed: int) -> str:
+    """Marks, letters, blanks and line breaks in any order."""
+    alphabet = 'aB1 .。！？；;,，:：\n\t【】"”#记忆'
+    return "".join(random.Random(seed).choices(alphabet, k=1500))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_offsets_point_at_stripped_text_in_order(seed: int) -> None:
+    """A highlight in the review page must cover the sentence and nothing else."""
+    text = random_note(seed)
+    spans = sentences(text)
+    assert all(text[start:end] == text[start:end].strip() != "" for start, end in spans)
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_sentence_lies_whole_in_a_chunk(seed: int) -> None:
+    """A sentence cut in two would reach the encoder as two half thoughts."""
+    text = random_note(seed)
+    groups = chunks(text)
+    for start, end in sentences(text):
+        assert any(first <= start and end <= last for first, last in groups)
+    assert all(end - start <= 512 for start, end in groups)
+
+
+def test_chunks_overlap_by_about_a_fifth() -> None:
+    """What one chunk ends with gives the next its context."""
+    text = " ".join(f"Sentence number {n} is here." for n in range(100))
+    groups = chunks(text)
+    shared = [left[1] - right[0] for left, right in pairwise(groups)]
+    assert min(shared) > 0.1 * 512
+    assert max(shared) <= 0.2 * 512
+
+
+def test_without_overlap_no_sentence_is_encoded_twice() -> None:
+    """Overlap 0 partitions the note."""
+    text = " ".join(f"Sentence number {n} is here." for n in range(100))
+    groups = chunks(text, overlap=0.0)
+    assert sum(end - start for start, end in groups) <= len(text)
+    with pytest.raises(ValueError, match="overlap=1"):
+        chunks(text, overlap=1.0)
+
+
+def test_a_sentence_longer_than_a_chunk_is_cut_at_white_space() -> None:
+    """A dictated page without a full stop still becomes evidence of readable size."""
+    text = "word " * 500
+    pieces = cut(text)
+    assert all(len(piece) <= 512 and piece.endswith("word") for piece in pieces)
+    assert " ".join(pieces) == text.strip()
+
+
+@pytest.mark.parametrize("unit", [".", "a. ", "\n", "word ", "。", "#", "A: ", "\t", "\n a"])
+def test_a_hostile_note_takes_linear_time(unit: str) -> None:
+    """Pages of one mark must not stop the import."""
+    text = unit * (200_000 // len(unit))
+    begin = time.perf_counter()
+    chunks(text)
+    assert time.perf_counter() - begin < 3
+
+
+def test_sections_have_their_heading_and_body() -> None:
+    """Headings of both languages, at the start of a line only."""
+    text = (
+        "History: falls twice.\n# Plan\nMRI of the head.\n【查体】步态宽基。\n现病史：记忆力下降。"
+    )
+    found = sections(text)
+    assert [section.title for section in found] == ["History", "Plan", "查体", "现病史"]
+    assert text[found[1].start : found[1].end] == "MRI of the head."
+    assert not sections("The ratio was 3:1 and nothing else.")
+
+
+def test_the_language_is_that_of_the_script() -> None:
+    """Latin abbreviations do not make a Chinese note English."""
+    assert language("患者 MMSE 21 分，MoCA 18 分，近期记忆力下降") == "zh"
+    assert language("Mr. 王 was seen with his daughter.") == "en"
+    assert language("") == "en"
+
+
+@pytest.mark.parametrize("unit", ["<p>", "<", "<!--", "<script>", "&"])
+def test_hostile_html_takes_linear_time(unit: str) -> None:
+    """Twenty thousand unclosed comments cost a common parser half a minute."""
+    begin = time.perf_counter()
+    plain_text(unit * (200_000 // len(unit)))
+    assert time.perf_counter() - begin < 3
+
+
+def test_html_becomes_lines_without_scripts() -> None:
+    """A note is hostile input: what runs in a browser is not text."""
+    html = "<p>Gait &amp; balance</p><script>alert(1)</script><style>p{}</style>normal<br>today"
+    assert plain_text(html) == "Gait & balance\nnormal\ntoday"

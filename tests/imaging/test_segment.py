@@ -1,0 +1,116 @@
+"""The network names a real head's regions, on the right side."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imaging.check import check
+from imaging.prepare import prepare
+from imaging.regions import REGION_INDEX, REGIONS, Segmentation, region_volumes_mm3
+from imaging.scan import Scan
+from imaging.segment import RegionNet, RegionNetConfig, segment
+from imaging.train import dice_by_region
+
+
+def centre_mm(segmentation: Segmentation, key: str) -> np.ndarray:
+    """World coordinates of a region's middle."""
+    voxels = np.argwhere(segmentation.region_map == REGION_INDEX[key] + 1)
+    middle: np.ndarray = segmentation.affine[:3, :3] @ voxels.mean(0) + segmentation.affine[:3, 3]
+    return middle
+
+
+@pytest.mark.parametrize("name", ["hippocampus", "lateral ventricle", "thalamus", "cerebellum"])
+def test_the_left_one_lies_to_the_left(real_segmentation: Segmentation, name: str) -> None:
+    """At least a centimetre lies between the middles of a pair."""
+    left, right = (centre_mm(real_segmentation, f"{side} {name}") for side in ("left", "right"))
+    assert left[0] + 10 < right[0]
+
+
+def test_a_head_stored_the_other_way_round_has_the_same_regions(
+    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+) -> None:
+    """Flipping the order of storage, and the affine with it, moves nothing in the patient."""
+    flip = np.diag([-1.0, 1, -1, 1])
+    flip[[0, 2], 3] = np.array(real_scan.voxels.shape)[[0, 2]] - 1
+    stored = Scan(real_scan.voxels[::-1, :, ::-1], real_scan.affine @ flip)
+    again = segment(net, prepare(stored))
+    volumes = [
+        region_volumes_mm3(s.region_map, (2.0, 2.0, 2.0)) for s in (real_segmentation, again)
+    ]
+    np.testing.assert_allclose(*[list(v.values()) for v in volumes], rtol=0.02, atol=50)
+    for key in ("left hippocampus", "right hippocampus"):
+        assert np.linalg.norm(centre_mm(again, key) - centre_mm(real_segmentation, key)) < 1.0
+
+
+def test_a_mirrored_head_has_its_sides_exchanged(
+    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+) -> None:
+    """Voxels flipped and the affine kept is another patient, whose left was the right."""
+    prepared = prepare(real_scan)
+    mirrored = Scan(np.ascontiguousarray(prepared.voxels[::-1]), prepared.affine)
+    there = region_volumes_mm3(segment(net, mirrored).region_map, (2.0, 2.0, 2.0))
+    here = region_volumes_mm3(real_segmentation.region_map, (2.0, 2.0, 2.0))
+    for name in ("temporal cortex", "cerebellum", "cerebral white matter"):
+        assert there[f"left {name}"] == pytest.approx(here[f"right {name}"], rel=0.05)
+
+
+def test_a_region_that_is_absent_has_no_features() -> None:
+    """Rows of features and confidence are zero exactly where the map has no such region."""
+    noise = np.random.default_rng(0).random((20, 33, 18)).astype(np.float32)
+    small = RegionNet(RegionNetConfig()).eval()
+    found = segment(small, Scan(noise, np.diag([2.0, 2.0, 2.0, 1.0])))
+    present = np.isin(np.arange(1, len(REGIONS) + 1), found.region_map)
+    assert not present.all()
+    np.testing.assert_array_equal((found.features != 0).any(axis=1), present)
+    np.testing.assert_array_equal(found.confidence > 0, present)
+    assert found.region_map.shape == noise.shape
+
+
+def test_weights_come_back_as_saved(tmp_path: Path) -> None:
+    """Saving and loading changes no number."""
+    net = RegionNet(RegionNetConfig(init_filters=8))
+    net.save(tmp_path)
+    again = RegionNet.load(tmp_path)
+    assert again.config == net.config
+    for name, value in net.state_dict().items():
+        assert (again.state_dict()[name] == value).all(), name
+
+
+def test_a_whole_head_passes_the_check(real_scan: Scan, real_segmentation: Segmentation) -> None:
+    """A research scan of a healthy adult has no finding and a good grade."""
+    result = check(real_scan, prepare(real_scan), real_segmentation)
+    assert result.findings == ()
+    assert result.quality > 0.7
+
+
+def test_a_cut_brain_in_thick_slices_is_found(
+    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+) -> None:
+    """The top of the head is missing and slices are 6 mm thick: the grade falls."""
+    whole = prepare(real_scan)
+    top = int(np.argwhere(real_segmentation.region_map)[:, 2].max()) - 15
+    cut = Scan(np.ascontiguousarray(whole.voxels[:, :, :top]), whole.affine)
+    thick = Scan(cut.voxels, cut.affine @ np.diag([1, 1, 3.0, 1]))
+    result = check(thick, cut, segment(net, cut))
+    assert {"coverage", "resolution"} <= {finding.kind for finding in result.findings}
+    assert result.quality < 0.3
+
+
+def test_a_scan_that_is_not_t1_weighted_is_found(
+    real_scan: Scan, real_segmentation: Segmentation
+) -> None:
+    """Where grey matter is brighter than white, as in T2, contrast is a finding."""
+    whole = prepare(real_scan)
+    inverted = Scan(2.0 - whole.voxels, whole.affine, "T2w")
+    kinds = {f.kind for f in check(inverted, inverted, real_segmentation).findings}
+    assert kinds == {"contrast", "sequence"}
+
+
+@pytest.mark.slow
+def test_the_network_agrees_with_the_atlas_on_unseen_heads(
+    net: RegionNet, data: Path, unseen: list[str]
+) -> None:
+    """Mean Dice over all regions of two held-out subjects is above 0.6."""
+    dice = dice_by_region(net, data / "ixi_t1_2mm", unseen[:2])
+    assert np.mean([row["mean"] for row in dice.values()]) > 0.6

@@ -1,0 +1,61 @@
+"""The command line: help with examples, and one clear line for every mistake."""
+
+import pytest
+
+from ui.cli import main
+
+COMMANDS = ("import", "train", "evaluate", "review", "federate", "doctor")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys) -> None:
+    """An example says more than a list of options."""
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+
+    assert stop.value.code == 0
+    assert f"consilium {command} " in capsys.readouterr().out.split("example:")[1]
+
+
+def test_help_lists_the_commands(capsys) -> None:
+    """A newcomer sees what there is."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["import", "{site}", "{missing}.json"], "no such file"),
+        (["import", "{site}"], "nothing to import"),
+        (["import", "{site}", "--pairs", "{missing}.csv"], "No such file"),
+        (["doctor", "{missing}"], "not a site"),
+        (["review", "{missing}"], "not a site"),
+        (["evaluate", "{missing}"], "not a site"),
+        (["train", "{missing}", "--out", "{missing}/m"], "not a site"),
+        (["federate", "{missing}", "{site}", "--out", "{missing}/m"], "not a site"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_a_code(call, said, tmp_path, capsys) -> None:
+    """No traceback, no success."""
+    places = {"site": str(tmp_path / "site"), "missing": str(tmp_path / "missing")}
+    code = main([part.format(**places) for part in call])
+
+    error = capsys.readouterr().err.strip()
+    assert code == 2
+    assert error.startswith("consilium: ")
+    assert said in error
+    assert "\n" not in error
+
+
+def test_a_file_that_is_no_bundle_is_refused_and_the_rest_goes_on(tmp_path, capsys) -> None:
+    """A bad file never sinks a run, and the exit code tells."""
+    bad = tmp_path / "bad.json"
+    bad.write_text("{ not json")
+    code = main(["import", str(tmp_path / "site"), str(bad)])
+
+    assert code == 1
+    assert f"refused: {bad}" in capsys.readouterr().err

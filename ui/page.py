@@ -1,0 +1,373 @@
+"""The review page itself: Gradio blocks of one language, and what happens on a click."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import gradio as gr
+
+from clinical.diagnoses import Scheme
+from fusion.assistant import Diagnosis
+from fusion.case import Case
+from fusion.store import Site
+from ui import sources, views
+from ui.texts import Texts, load_texts
+from ui.views import OpenCase, esc
+
+log = logging.getLogger(__name__)
+
+AGREE, OVERRIDE = "agree", "override"
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SEVERAL = 4  # requests of one event at a time; a diagnosis is a few hundred milliseconds
+
+# One listener for all rows of a list: whatever carries data-pick can be chosen.
+PICK = """
+element.addEventListener('click', (event) => {
+  const row = event.target.closest('[data-pick]');
+  if (!row) return;
+  window.consiliumPicked(row);
+  trigger('select', {pick: row.dataset.pick});
+});
+"""
+
+
+class Diagnoses(Protocol):
+    """What the page needs of an assistant."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """What can be diagnosed."""
+
+    def diagnose(self, case: Case) -> Diagnosis:
+        """Fuse, calibrate and explain one case."""
+
+
+@dataclass
+class Widgets:
+    """The components of the page that change, in the order of the page."""
+
+    state: gr.State
+    top: gr.HTML
+    search: gr.Textbox
+    status: gr.Radio
+    worklist: gr.HTML
+    notice: gr.HTML
+    banner: gr.HTML
+    viewer: gr.HTML
+    assessment: gr.HTML
+    evidence: gr.HTML
+    tabs: gr.Tabs
+    source: gr.HTML
+    notes: gr.HTML
+    labs: gr.HTML
+    history: gr.HTML
+    verdict: gr.Radio
+    syndrome: gr.Radio
+    causes: gr.CheckboxGroup
+    reason: gr.Textbox
+    store: gr.Button
+    said: gr.HTML
+    reviews: gr.HTML
+    body: gr.Column
+    empty: gr.HTML
+
+
+def build_page(site: Site, assistant: Diagnoses, language: str) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        site: The hospital whose cases are reviewed.
+        assistant: Who diagnoses them.
+        language: ``en`` or ``zh``.
+    """
+    texts = load_texts(language)
+    with gr.Blocks(
+        title=texts("title"), fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)
+    ) as page:
+        widgets = _layout(texts, assistant.scheme)
+        _connect(page, widgets, Actions(site, assistant, texts))
+    return page
+
+
+def _layout(texts: Texts, scheme: Scheme) -> Widgets:
+    """All components, empty."""
+    w: dict[str, Any] = {"state": gr.State(None)}
+    w["top"] = gr.HTML(elem_id="top")
+    with gr.Row(elem_id="columns"):
+        with gr.Column(elem_id="side", scale=0, min_width=268):
+            w |= _side(texts)
+        with gr.Column(elem_id="main", scale=1):
+            w["notice"] = gr.HTML(elem_id="notice")
+            w["empty"] = gr.HTML(f'<div class="empty">{esc(texts("pick_case"))}</div>')
+            with gr.Column(visible=False, elem_id="body") as w["body"]:
+                w |= _body(texts, scheme)
+    return Widgets(**w)
+
+
+def _side(texts: Texts) -> dict[str, Any]:
+    """The worklist with its search."""
+    choices = [(texts(f"filter.{status}"), status) for status in ("all", "open", "done")]
+    return {
+        "search": gr.Textbox(
+            show_label=False, placeholder=texts("search"), elem_id="search", container=False
+        ),
+        "status": gr.Radio(
+            choices, value="all", show_label=False, elem_id="status", container=False
+        ),
+        "worklist": gr.HTML(js_on_load=PICK, elem_id="worklist"),
+    }
+
+
+def _body(texts: Texts, scheme: Scheme) -> dict[str, Any]:
+    """Everything about the open case."""
+    w: dict[str, Any] = {"banner": gr.HTML(elem_id="banner")}
+    with gr.Row(elem_id="upper"):
+        with gr.Column(scale=6, min_width=420):
+            w["viewer"] = gr.HTML(elem_id="scan")
+        with gr.Column(scale=5, min_width=380, elem_classes="card"):
+            w["assessment"] = gr.HTML(js_on_load=PICK, elem_id="assessment")
+    with gr.Row(elem_id="lower"):
+        with gr.Column(scale=6, min_width=420, elem_classes="card"):
+            w["evidence"] = gr.HTML(js_on_load=PICK, elem_id="evidence")
+        with gr.Column(scale=5, min_width=380, elem_classes="card"):
+            w |= _tabs(texts)
+    with gr.Column(elem_classes="card", elem_id="review"):
+        w |= _review(texts, scheme)
+    return w
+
+
+def _tabs(texts: Texts) -> dict[str, Any]:
+    """Where evidence comes from, and all of the record."""
+    w: dict[str, Any] = {}
+    with gr.Tabs(selected="source", elem_id="tabs") as w["tabs"]:
+        for name in ("source", "notes", "labs", "history"):
+            with gr.Tab(texts(f"{name}_tab"), id=name, render_children=True):
+                w[name] = gr.HTML(elem_id=f"{name}-view", elem_classes="scrolls")
+    return w
+
+
+def _review(texts: Texts, scheme: Scheme) -> dict[str, Any]:
+    """Agree or override."""
+    w: dict[str, Any] = {}
+    gr.HTML(f"<h3>{esc(texts('review'))}</h3>")
+    with gr.Row():
+        with gr.Column(scale=6, min_width=420):
+            w["verdict"] = gr.Radio([], show_label=False, elem_id="verdict", container=False)
+            w["syndrome"] = gr.Radio(
+                [(label.name(texts.language), label.key) for label in scheme.syndromes],
+                label=texts("your_syndrome"), visible=False, elem_id="syndrome",
+            )  # fmt: skip
+            w["causes"] = gr.CheckboxGroup(
+                [(label.name(texts.language), label.key) for label in scheme.causes],
+                label=texts("your_causes"), visible=False, elem_id="causes",
+            )  # fmt: skip
+            w["reason"] = gr.Textbox(
+                label=texts("reason"), lines=2, max_length=4000, elem_id="reason"
+            )
+            w["store"] = gr.Button(texts("sign"), variant="primary", elem_id="store")
+            w["said"] = gr.HTML(elem_id="said")
+        with gr.Column(scale=5, min_width=380):
+            w["reviews"] = gr.HTML(elem_id="reviews")
+    return w
+
+
+class Actions:
+    """What the page does; every method answers one event with new contents."""
+
+    def __init__(self, site: Site, assistant: Diagnoses, texts: Texts) -> None:
+        self.site, self.assistant, self.texts = site, assistant, texts
+
+    def worklist(self, search: str, status: str, case: OpenCase | None) -> str:
+        """The cases that match."""
+        rows = [r for r in self.site.cases() if views.matches(r, search, status, self.texts)]
+        return views.worklist(rows, case.row.case_id if case else None, self.texts)
+
+    def read(self, case_id: str) -> OpenCase:
+        """Everything about a case, with a diagnosis where there can be one.
+
+        Raises:
+            fusion.store.SiteError: There is no such case.
+        """
+        row, record = self.site.row(case_id), self.site.record(case_id)
+        found, problem = None, ""
+        try:
+            found = self.assistant.diagnose(self.site.case(case_id))
+        except ValueError as error:
+            log.warning("case %s has no diagnosis: %s", case_id, error)
+            problem = str(error)
+        label = views.leading(found, self.assistant.scheme) if found else ""
+        has_scan = self.site.scan_path(case_id) is not None
+        return OpenCase(
+            row, record, found, problem, tuple(self.site.reviews(case_id)), label, has_scan
+        )
+
+    def show(self, case: OpenCase) -> dict[str, Any]:
+        """Contents of every component for a case, by name."""
+        texts, scheme, record = self.texts, self.assistant.scheme, case.record
+        quiet = f'<p class="quiet">{esc(texts("pick_evidence"))}</p>'
+        return {
+            "state": case,
+            "empty": gr.update(visible=False),
+            "body": gr.update(visible=True),
+            "notice": self.notice(case),
+            "banner": views.banner(case, texts),
+            "viewer": views.viewer(case, texts),
+            "assessment": views.assessment(case, scheme, texts),
+            "evidence": sources.evidence_list(case, scheme, texts),
+            "tabs": gr.update(selected="source"),
+            "source": quiet,
+            "notes": sources.all_notes(record, texts),
+            "labs": sources.all_labs(record, texts),
+            "history": sources.history(record, texts),
+            "reviews": views.reviews(case, scheme, texts),
+            "said": "",
+        } | self.empty_review(case)
+
+    def empty_review(self, case: OpenCase) -> dict[str, Any]:
+        """The review before anything is chosen; the override starts from the assistant's words."""
+        texts, scheme = self.texts, self.assistant.scheme
+        proposed = views.proposal(case.diagnosis, scheme) if case.diagnosis else ()
+        can_agree = case.diagnosis is not None and case.diagnosis.abstains is None
+        choices = [(texts("override" if can_agree else "own"), OVERRIDE)]
+        if can_agree:
+            named = views.label_names(proposed, scheme, texts)
+            choices.insert(0, (texts("agree", labels=named), AGREE))
+        syndromes = [s.key for s in scheme.syndromes if s.key in proposed]
+        return {
+            "verdict": gr.update(choices=choices, value=None),
+            "syndrome": gr.update(value=next(iter(syndromes), None), visible=False),
+            "causes": gr.update(
+                value=[c.key for c in scheme.causes if c.key in proposed], visible=False
+            ),
+            "reason": gr.update(value=""),
+        }
+
+    def notice(self, case: OpenCase | None) -> str:
+        """What this is and what the model was trained on."""
+        trained_on = case.diagnosis.trained_on if case and case.diagnosis else ""
+        return views.notice(trained_on, self.texts)
+
+    def store(
+        self, case: OpenCase, user: str, verdict: str | None, syndrome: str | None,
+        causes: list[str], reason: str,
+    ) -> tuple[OpenCase, str]:  # fmt: skip
+        """Store a review.
+
+        Returns:
+            The case with it, and what to tell the physician; the same case where it was refused.
+        """
+        texts, scheme = self.texts, self.assistant.scheme
+        refusal = _refusal(case, verdict, syndrome, reason)
+        if refusal:
+            return case, f'<p class="refused">{esc(texts(refusal))}</p>'
+        agrees, found = verdict == AGREE, case.diagnosis
+        chosen = [key for key in (syndrome, *causes) if key]
+        labels = views.proposal(found, scheme) if agrees and found else tuple(chosen)
+        self.site.add_review(
+            case.row.case_id, user=user, agrees=agrees, labels=labels, reason=reason,
+            model_name=found.model_name if found else "",
+        )  # fmt: skip
+        done = tuple(self.site.reviews(case.row.case_id))
+        row = self.site.row(case.row.case_id)
+        at = texts("utc", at=f"{done[-1].at:%Y-%m-%d %H:%M}")
+        said = f'<p class="stored">{esc(texts("stored", user=user, at=at))}</p>'
+        return replace(case, reviews=done, row=row), said
+
+
+def _refusal(
+    case: OpenCase | None, verdict: str | None, syndrome: str | None, reason: str
+) -> str | None:
+    """Why a review cannot be stored, as a key of the texts."""
+    if case is None:
+        return "need_case"
+    if verdict not in (AGREE, OVERRIDE):
+        return "need_choice"
+    if verdict == AGREE:
+        may = case.diagnosis is not None and case.diagnosis.abstains is None
+        return None if may else "need_choice"
+    if not syndrome:
+        return "need_syndrome"
+    return None if reason.strip() else "need_reason"
+
+
+def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
+    """Tie events to actions; every one private and with a stated limit."""
+    names = [name for name in vars(w) if name not in ("search", "status", "store")]
+    everything = [getattr(w, name) for name in names]
+    listed = [w.search, w.status, w.state]
+
+    def answer(contents: dict[str, Any]) -> list[Any]:
+        return [contents.get(name, gr.skip()) for name in names]
+
+    def open_case(case_id: str, search: str, status: str, request: gr.Request) -> dict[str, Any]:
+        case = actions.read(case_id)
+        actions.site.audit(_user(request), "open", case.row.case_id)
+        listed = actions.worklist(search, status, case)
+        return actions.show(case) | {"worklist": listed}
+
+    def pick_case(search: str, status: str, event: gr.EventData, request: gr.Request) -> list[Any]:
+        return answer(open_case(str(event.pick), search, status, request))
+
+    def arrive(request: gr.Request) -> list[Any]:
+        case_id = request.query_params.get("case", "")
+        top = {"top": views.header(actions.site.name, _user(request), actions.texts)}
+        if any(row.case_id == case_id for row in actions.site.cases()):
+            return answer(open_case(case_id, "", "all", request) | top)
+        return answer(
+            top | {"worklist": actions.worklist("", "all", None), "notice": actions.notice(None)}
+        )
+
+    def pick_label(case: OpenCase | None, event: gr.EventData) -> list[Any]:
+        key = str(event.pick)
+        if case is None or key not in {label.key for label in actions.assistant.scheme.labels}:
+            return answer({})
+        case, scheme, texts = case.with_label(key), actions.assistant.scheme, actions.texts
+        return answer({
+            "state": case,
+            "assessment": views.assessment(case, scheme, texts),
+            "evidence": sources.evidence_list(case, scheme, texts),
+        })  # fmt: skip
+
+    def pick_piece(case: OpenCase | None, event: gr.EventData) -> tuple[Any, Any]:
+        pieces = case.diagnosis.evidence.get(case.label, ()) if case and case.diagnosis else ()
+        n = int(event.pick) if str(event.pick).isdecimal() else -1
+        if case is None or not 0 <= n < len(pieces):
+            return gr.skip(), gr.skip()
+        return gr.update(selected="source"), sources.source(pieces[n], case, actions.texts)
+
+    def choose(verdict: str | None) -> tuple[Any, Any]:
+        shown = verdict == OVERRIDE
+        return gr.update(visible=shown), gr.update(visible=shown)
+
+    def store(
+        case: OpenCase | None, verdict: str | None, syndrome: str | None, causes: list[str],
+        reason: str, search: str, status: str, request: gr.Request,
+    ) -> list[Any]:  # fmt: skip
+        if case is None:
+            return answer({})
+        after, said = actions.store(case, _user(request), verdict, syndrome, causes, reason)
+        if after is case:
+            return answer({"said": said})
+        shown = views.reviews(after, actions.assistant.scheme, actions.texts)
+        renewed = {"state": after, "said": said, "reviews": shown}
+        renewed["worklist"] = actions.worklist(search, status, after)
+        return answer(renewed | actions.empty_review(after))
+
+    def on(event: Callable[..., Any], fn: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+        event(fn, inputs, outputs, concurrency_limit=SEVERAL, **PRIVATE)
+
+    on(page.load, arrive, None, everything)
+    on(w.search.input, actions.worklist, listed, w.worklist)
+    on(w.status.input, actions.worklist, listed, w.worklist)
+    on(w.worklist.select, pick_case, [w.search, w.status], everything)
+    on(w.assessment.select, pick_label, w.state, everything)
+    on(w.evidence.select, pick_piece, w.state, [w.tabs, w.source])
+    on(w.verdict.input, choose, w.verdict, [w.syndrome, w.causes])
+    on(w.store.click, store, [w.state, w.verdict, w.syndrome, w.causes, w.reason, w.search,
+                              w.status], everything)  # fmt: skip
+
+
+def _user(request: gr.Request) -> str:
+    """Who is logged in; the guard let nobody else through."""
+    return str(request.username)
