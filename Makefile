@@ -4,11 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SITE ?= site
-COHORT ?= runs/cohort
+HOSPITALS := north river harbour
 PORT ?= 7860
 PACKAGES := clinical imaging fusion federated ui
 
-.PHONY: review test lint check doctest cohort sample-model bench clean
+.PHONY: review test lint check doctest cohort sites sample-model bench clean
 .DEFAULT_GOAL := review
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -40,14 +40,24 @@ lint: $(VENV)/.dev
 
 check: lint doctest test
 
-cohort: $(VENV)/.dev  # the synthetic hospitals, about three minutes
-	$(BIN)/python -m sample_data.cohort --out $(COHORT)
+# The synthetic hospitals: one cohort to train on, another (seed 1) to test on.
+runs/cohort runs/test_cohort: | $(VENV)/.dev
+	$(BIN)/python -m sample_data.cohort --out $@ --seed $(if $(findstring test,$@),1,0)
 
-sample-model: $(VENV)/.dev  # cohort -> sites -> sample_data/model
-	$(BIN)/python -m sample_data.train_model --cohort $(COHORT) --out sample_data/model
+cohort: runs/cohort runs/test_cohort
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks --cohort $(COHORT)
+sites: cohort  # resumes where it was interrupted
+	for h in $(HOSPITALS); do \
+	  $(BIN)/consilium import runs/sites/$$h --pairs runs/cohort/$$h/cases.csv && \
+	  $(BIN)/consilium import runs/test_sites/$$h --pairs runs/test_cohort/$$h/cases.csv || exit 1; \
+	done
+
+sample-model: sites  # what sample_data/model was made by
+	$(BIN)/consilium train $(HOSPITALS:%=runs/sites/%) --out sample_data/model \
+	  --trained-on "synthetic cases of three simulated hospitals (sample_data, seed 0)"
+
+bench: sites
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) site runs .mypy_cache .pytest_cache .ruff_cache

@@ -3,7 +3,6 @@
 The default is ``diagnoses.toml`` beside this file; another hospital's question is another file.
 """
 
-import functools
 import json
 import tomllib
 from dataclasses import dataclass
@@ -95,11 +94,7 @@ def load_scheme(path: Path | None = None) -> Scheme:
         >>> [label.key for label in load_scheme().syndromes]
         ['NC', 'MCI', 'DE']
     """
-    return _load(path or DEFAULT)
-
-
-@functools.cache
-def _load(path: Path) -> Scheme:
+    path = path or DEFAULT
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -117,8 +112,8 @@ def _load(path: Path) -> Scheme:
 def _labels(path: Path, raw: dict[str, object], section: str) -> tuple[Label, ...]:
     """The entries of one section."""
     entries = raw.get(section, [])
-    if not isinstance(entries, list):
-        raise SchemeError(f"{path}: write [[{section}]], with two brackets, before each entry")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise SchemeError(f"{path}: write [[{section}]], with two brackets, before each of them")
     return tuple(_label(f"{path}: {section} {n}", entry) for n, entry in enumerate(entries, 1))
 
 

@@ -92,7 +92,7 @@ def read_entry(resource: Json, entry_id: str, resolve: Resolve) -> tuple[Fact, .
     return facts
 
 
-def first_date(text: str | None, path: str = "date") -> dt.date | None:
+def first_date(text: str | int | None, path: str = "date") -> dt.date | None:
     """The day of a FHIR date or dateTime; the first day of a month or year.
 
     Example:
@@ -175,7 +175,7 @@ def _reference(row: Json, known: Analyte, unit: str) -> ReferenceRange:
     return ReferenceRange(low, high)
 
 
-def _convert(loinc: str, number: float | str, unit: str, path: str) -> float:
+def _convert(loinc: str, number: float | int | str, unit: str, path: str) -> float:
     try:
         value = convert(loinc, float(number), unit)
     except UnitError as error:

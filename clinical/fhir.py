@@ -254,8 +254,8 @@ def _read(entry: _Entry, patient: _Entry, resources: dict[str, Json]) -> tuple[F
         return read_entry(entry.resource, entry.id, resources.get)
     except (UnusedError, UnreadableError):
         raise
-    except _MALFORMED:
-        raise UnreadableError("", "cannot be read") from None
+    except _MALFORMED as error:
+        raise UnreadableError("", f"cannot be read ({type(error).__name__})") from None
 
 
 def _validate(entry: _Entry) -> None:

@@ -17,7 +17,7 @@ CHUNK_OVERLAP = 0.2  # share of a chunk that the next one repeats
 _HAN = re.compile(r"[\u3400-\u9fff]")
 # Where a sentence may end; a full stop and a line break have to be looked at more closely.
 # The look-behind and `++` keep a run of ten thousand dots linear.
-_BREAK = re.compile(r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n")
+_BREAK = re.compile(r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n\s*+")
 _TITLES = {"dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "e.g", "i.e", "cf", "approx", "ca"}
 _LOOK_BACK = 40  # characters; no abbreviation is longer
 _BLANKS = re.compile(r"[ \t\r]*")
@@ -165,8 +165,8 @@ def _ends_sentence(text: str, match: re.Match[str]) -> bool:
     """Whether this mark ends a sentence, by what stands before and after it."""
     mark, after_at = match.group(), _BLANKS.match(text, match.end())
     after = text[after_at.end() : after_at.end() + 1] if after_at else ""
-    if mark == "\n":
-        return not ("a" <= after <= "z")
+    if mark.startswith("\n"):
+        return mark.count("\n") > 1 or not ("a" <= after <= "z")
     if not mark.startswith("."):
         return True
     window = text[max(0, match.start() - _LOOK_BACK) : match.start()].rpartition("\n")[2]

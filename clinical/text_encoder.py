@@ -44,7 +44,7 @@ SMALLEST_CHANGE = 1e-3  # of the earlier states, relative, when the last word is
 PROBE = "The patient could not recall any of the three words after a delay of five minutes"
 
 
-class EncoderError(RuntimeError):
+class EncoderError(ValueError):
     """A language model that must not be used; the message says why and what to do."""
 
 

@@ -58,10 +58,10 @@ _PG_ML = {"pg/mL": 1.0, "ng/L": 1.0, "ng/mL": 1000.0, "ug/L": 1000.0, "ng/dL": 1
 _MMOL_L = {"mmol/L": 1.0, "meq/L": 1.0, "mEq/L": 1.0}
 _U_L = {"U/L": 1.0, "[IU]/L": 1.0, "IU/L": 1.0, "ukat/L": 60.0}
 _PERCENT = {"%": 1.0, "L/L": 100.0, "1": 100.0}
-_COUNT = {"10*3/uL": 1.0, "10*9/L": 1.0, "10^3/uL": 1.0, "10^9/L": 1.0, "x10^9/L": 1.0}
-_COUNT |= {"K/uL": 1.0, "/nL": 1.0, "G/L": 1.0, "/uL": 0.001, "10*3/mm3": 1.0, "x10E3/uL": 1.0}
-_RED = {"10*6/uL": 1.0, "10*12/L": 1.0, "10^6/uL": 1.0, "10^12/L": 1.0, "x10^12/L": 1.0}
-_RED |= {"M/uL": 1.0, "/pL": 1.0, "T/L": 1.0}
+_COUNT = {"10*3/uL": 1.0, "10*9/L": 1.0, "10^3/uL": 1.0, "10^9/L": 1.0, "10E9/L": 1.0}
+_COUNT |= {"K/uL": 1.0, "/nL": 1.0, "G/L": 1.0, "/uL": 0.001, "10*3/mm3": 1.0, "10E3/uL": 1.0}
+_RED = {"10*6/uL": 1.0, "10*12/L": 1.0, "10^6/uL": 1.0, "10^12/L": 1.0, "10E12/L": 1.0}
+_RED |= {"10E6/uL": 1.0, "M/uL": 1.0, "/pL": 1.0, "T/L": 1.0}
 _TSH = {"m[IU]/L": 1.0, "u[IU]/mL": 1.0, "mIU/L": 1.0, "uIU/mL": 1.0, "mU/L": 1.0, "uU/mL": 1.0}
 # These LOINC codes are by definition per 1.73 m2, also where the unit leaves that out.
 _EGFR = {"mL/min/{1.73_m2}": 1.0, "mL/min/1.73.m2": 1.0, "mL/min/{1.73m2}": 1.0, "mL/min": 1.0}
@@ -216,6 +216,7 @@ ANALYTE_INDEX: dict[str, int] = {entry.loinc: row for row, entry in enumerate(AN
 
 _BY_CODE = {code: entry for entry in ANALYTES for code in (entry.loinc, *entry.synonyms)}
 _MICRO = re.compile("^mc(?=g)|[µμ]")
+_TIMES = re.compile("^[xX×] ?(?=10)")
 _SMALL_LITRE = re.compile(r"(?<![A-Za-z])([dmunpf]?)l\b")
 
 
@@ -260,6 +261,6 @@ def convert(loinc: str, value: Number, unit: str) -> float:
 
 
 def _tidy(unit: str) -> str:
-    """Spell micro as u and litre as L, as the table does."""
-    plain = _MICRO.sub("u", unit.strip())
+    """Spell micro as u and litre as L, as the table does, and drop a leading times sign."""
+    plain = _MICRO.sub("u", _TIMES.sub("", unit.strip()))
     return _SMALL_LITRE.sub(r"\1L", plain)

@@ -5,6 +5,7 @@ holds the packed weights and the number of cases, or the number of cases and a l
 else; an error tells the hub its type, while its text stays in the hospital's own log.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,17 +35,9 @@ def client_app(plan: Plan, folders: Sequence[Path] = ()) -> ClientApp:
             configuration, as ``site="/path"``.
     """
     app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        """Train on the hospital's cases, from the weights that arrived."""
-        return _reply(message, lambda: _train(message, context, plan, folders))
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        """Loss of the weights that arrived on the hospital's validation cases."""
-        return _reply(message, lambda: _evaluate(message, context, plan, folders))
-
+    # Functions of the module rather than of this call, so that a worker process finds them.
+    app.train()(functools.partial(_reply, _train, plan, tuple(folders)))
+    app.evaluate()(functools.partial(_reply, _evaluate, plan, tuple(folders)))
     return app
 
 
@@ -98,22 +91,19 @@ def round_of(message: Message) -> int:
 
 
 def _train(message: Message, context: Context, plan: Plan, folders: Sequence[Path]) -> RecordDict:
-    """One round of training."""
+    """Train on the hospital's cases, from the weights that arrived."""
     cases, network = _load(message, context, plan, folders)
     packed = task.train(network, cases, plan, round_of(message))
-    _keep(network, context)
-    return RecordDict(
-        {
-            ARRAYS: ArrayRecord({PACKED: Array(packed)}),
-            METRICS: MetricRecord({COUNT: len(cases.train)}),
-        }
-    )
+    if kept := task.local_state(network):
+        context.state[LOCAL] = ArrayRecord(kept)
+    weights = ArrayRecord({PACKED: Array(packed)})
+    return RecordDict({ARRAYS: weights, METRICS: MetricRecord({COUNT: len(cases.train)})})
 
 
 def _evaluate(
     message: Message, context: Context, plan: Plan, folders: Sequence[Path]
 ) -> RecordDict:
-    """One evaluation."""
+    """Loss of the weights that arrived on the hospital's validation cases."""
     cases, network = _load(message, context, plan, folders)
     loss = task.evaluate(network, cases, plan)
     return RecordDict({METRICS: MetricRecord({COUNT: len(cases.valid), LOSS: loss})})
@@ -132,16 +122,15 @@ def _load(
     return cases, network
 
 
-def _keep(network: DiagnosticModel, context: Context) -> None:
-    """Keep what does not travel in the node's own state."""
-    if kept := task.local_state(network):
-        context.state[LOCAL] = ArrayRecord(kept)
+Work = Callable[[Message, Context, Plan, Sequence[Path]], RecordDict]
 
 
-def _reply(message: Message, work: Callable[[], RecordDict]) -> Message:
+def _reply(
+    work: Work, plan: Plan, folders: Sequence[Path], message: Message, context: Context
+) -> Message:
     """Do the work and answer; of an unforeseen error the hub learns no more than its type."""
     try:
-        return Message(work(), reply_to=message)
+        return Message(work(message, context, plan, folders), reply_to=message)
     except FederationError:
         raise
     except Exception as error:

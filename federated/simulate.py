@@ -5,6 +5,7 @@ hub is exactly what would pass between hospitals.
 """
 
 import datetime as dt
+import functools
 import logging
 import os
 import secrets
@@ -43,6 +44,7 @@ def simulate(
     out: Path,
     *,
     rounds: int = HubConfig.rounds,
+    seed: int = 0,
     plan: Plan | None = None,
     workers: int = 1,
 ) -> Federated:
@@ -52,7 +54,8 @@ def simulate(
         sites: Folders of the hospitals.
         out: Folder for ``round-N.safetensors``, ``rounds.json`` and a model folder per hospital.
         rounds: Of federated averaging.
-        plan: Network and training; None for the standard one.
+        seed: Of the standard plan.
+        plan: Network and training; None for the standard ones.
         workers: Hospitals that train at the same time, each on one core.
 
     Raises:
@@ -65,7 +68,7 @@ def simulate(
         raise FederationError("name the sites to federate, each once")
     if not 1 <= rounds <= task.MAX_ROUNDS:
         raise FederationError(f"rounds must be between 1 and {task.MAX_ROUNDS}, not {rounds}")
-    plan = plan or task.plan_for(folders)
+    plan = plan or task.plan_for(folders[0], seed)
     cases = [task.site_cases(folder, plan) for folder in folders]  # a mistake shows before Ray
     out.mkdir(parents=True, exist_ok=True)
     config = HubConfig(rounds=rounds, min_sites=len(folders))
@@ -113,15 +116,21 @@ def _backend(workers: int) -> BackendConfig:
     }
 
 
+@functools.cache
+def _token() -> str:
+    """What this process tells Ray; Ray reads it once and keeps it, so there is one a process."""
+    return secrets.token_hex(32)
+
+
 @contextmanager
 def _private_ray() -> Iterator[None]:
-    """Ray that reports to nobody and answers only who knows this run's token.
+    """Ray that reports to nobody and answers only who knows this process's token.
 
     It listens on every interface and obeys whoever connects unless it is told to ask for one.
     """
     ours = {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": _token(),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

@@ -174,15 +174,30 @@ class Plan:
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
 
-def plan_for(folders: Sequence[Path], train: TrainConfig | None = None) -> Plan:
-    """The standard plan, with the text encoder of the first of the sites.
+def plan_for(folder: Path, seed: int = 0) -> Plan:
+    """The standard plan, for the text encoder that read one site's notes.
+
+    Args:
+        folder: A site; the others must have been read by the same encoder.
+        seed: Of the network's first weights, of splits and of training.
 
     Raises:
-        FederationError: That site has no evidence, or of several encoders.
-        fusion.store.SiteError: A folder is no site.
+        FederationError: The site has no evidence, or of several encoders.
+        fusion.store.SiteError: The folder is no site.
     """
-    plan = Plan(_encoder(Site.open(folders[0])))
-    return plan if train is None else replace(plan, train=train)
+    site, plan = Site.open(folder), Plan("", train=TrainConfig(epochs=LOCAL_EPOCHS, seed=seed))
+    scheme, encoder = plan.scheme, _encoder(site)
+    widths = {
+        int(case.tokens["notes"].features.shape[-1])
+        for case in site.training_cases(scheme)
+        if "notes" in case.tokens
+    }
+    model = ModelConfig(
+        n_syndromes=len(scheme.syndromes),
+        n_causes=len(scheme.causes),
+        text_dim=max(widths, default=ModelConfig.text_dim),
+    )
+    return replace(plan, text_encoder=encoder, model=model)
 
 
 def new_network(plan: Plan) -> DiagnosticModel:

@@ -80,9 +80,11 @@ def eager_attention(
     if form == "plain":
         return scores.softmax(dim=-1)
     factor = (soft_factor if form == "soft" else hard_factor)(scores, weights)
-    return (scores.masked_fill(~present[:, None, None, :], 0.0) * factor).masked_fill(
-        ~present[:, None, None, :], -torch.inf
-    ).softmax(dim=-1)
+    return (
+        (scores.masked_fill(~present[:, None, None, :], 0.0) * factor)
+        .masked_fill(~present[:, None, None, :], -torch.inf)
+        .softmax(dim=-1)
+    )
 
 
 def fast_attention(

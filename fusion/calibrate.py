@@ -151,14 +151,13 @@ class Calibrator:
             raise ValueError("this Calibrator is not fitted yet; call fit first")
         return self.temperatures_.get(pattern_of(present), self.temperatures_[SHARED])
 
-    def _fit(
-        self, logits: np.ndarray, syndrome: np.ndarray, causes: np.ndarray
-    ) -> Temperatures:
+    def _fit(self, logits: np.ndarray, syndrome: np.ndarray, causes: np.ndarray) -> Temperatures:
         """Temperatures and threshold of one pattern."""
         known = syndrome != UNKNOWN
         groups, truth = logits[known, : self.n_syndromes], syndrome[known]
         temperature = _temperature(
-            lambda t: -log_softmax(groups / t, axis=1)[np.arange(len(truth)), truth].sum(), len(truth)
+            lambda t: -log_softmax(groups / t, axis=1)[np.arange(len(truth)), truth].sum(),
+            len(truth),
         )
         chance = softmax(groups / temperature, axis=1)[np.arange(len(truth)), truth]
         return Temperatures(

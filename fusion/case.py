@@ -79,10 +79,15 @@ class Case:
             CaseError: Nothing is present, lengths disagree, or a value is not finite.
         """
         if not self.tokens:
-            raise CaseError(f"case {self.case_id} has no evidence at all; import a record or a scan")
+            raise CaseError(
+                f"case {self.case_id} has no evidence at all; import a record or a scan"
+            )
         for modality, tokens in self.tokens.items():
             lengths = {
-                len(tokens.features), len(tokens.kinds), len(tokens.quality), len(tokens.pointers)
+                len(tokens.features),
+                len(tokens.kinds),
+                len(tokens.quality),
+                len(tokens.pointers),
             }
             if len(lengths) != 1 or 0 in lengths:
                 raise CaseError(f"case {self.case_id}: {modality} has {sorted(lengths)} tokens")

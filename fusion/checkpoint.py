@@ -1,10 +1,10 @@
 """A trained model as a folder of plain files.
 
-    model.safetensors   weights
-    config.json         `ModelConfig`
-    calibration.json    `Calibrator`
-    diagnoses.toml      what it diagnoses
-    model_card.json     what it was trained on, by which text encoder, and when
+model.safetensors   weights
+config.json         `ModelConfig`
+calibration.json    `Calibrator`
+diagnoses.toml      what it diagnoses
+model_card.json     what it was trained on, by which text encoder, and when
 """
 
 import json

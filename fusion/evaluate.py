@@ -213,7 +213,9 @@ def _auroc(truth: np.ndarray, probability: np.ndarray) -> float:
     """Mann-Whitney form of the AUROC, much faster than scikit-learn's for many resamples."""
     order = np.sort(probability)
     ranks = (
-        np.searchsorted(order, probability, "left") + np.searchsorted(order, probability, "right") + 1
+        np.searchsorted(order, probability, "left")
+        + np.searchsorted(order, probability, "right")
+        + 1
     ) / 2
     positives = int(truth.sum())
     below = ranks[truth].sum() - positives * (positives + 1) / 2
@@ -222,7 +224,7 @@ def _auroc(truth: np.ndarray, probability: np.ndarray) -> float:
 
 def _one_hot(syndrome: np.ndarray, n: int) -> np.ndarray:
     """A column a syndrome; `UNKNOWN` throughout where nobody knows it."""
-    columns = np.equal(syndrome[:, None], np.arange(n)).astype(np.float64)
+    columns: np.ndarray = np.equal(syndrome[:, None], np.arange(n)).astype(np.float64)
     columns[syndrome == UNKNOWN] = UNKNOWN
     return columns
 
@@ -236,10 +238,13 @@ def _balanced(syndrome: np.ndarray, probability: np.ndarray) -> float | None:
 
 def markdown(evaluation: Evaluation) -> str:
     """A table of one evaluation, a row a diagnosis."""
-    lines = [
+    summary = (
         f"{evaluation.name}, {evaluation.n} cases, balanced accuracy of the syndrome "
         f"{_number(evaluation.balanced_accuracy)}, prediction sets hold it in "
-        f"{_number(evaluation.coverage)} with {_number(evaluation.set_size)} syndromes each",
+        f"{_number(evaluation.coverage)} with {_number(evaluation.set_size)} syndromes each"
+    )
+    lines = [
+        summary,
         "",
         "| diagnosis | cases | with it | AUROC (95 % CI) | Brier | ECE |",
         "|---|--:|--:|---|--:|--:|",
@@ -256,7 +261,7 @@ def markdown(evaluation: Evaluation) -> str:
 def comparison_markdown(comparisons: Sequence[Comparison]) -> str:
     """A table of each modality alone against all, a row a modality."""
     lines = [
-        "| shown | cases | mean AUROC | fused, same cases | balanced accuracy | fused, same cases |",
+        "| shown | cases | mean AUROC | fused, on these | balanced accuracy | fused, on these |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for pair in comparisons:

@@ -88,7 +88,9 @@ def explain(model: DiagnosticModel, calibrator: Calibrator, case: Case) -> Expla
     return Explanation(tuple(map(float, probability[0])), modalities, evidence, chosen)
 
 
-def deleted(present: Bool[Tensor, " token"], removed: Sequence[list[int]]) -> Bool[Tensor, "row token"]:
+def deleted(
+    present: Bool[Tensor, " token"], removed: Sequence[list[int]]
+) -> Bool[Tensor, "row token"]:
     """One row a deletion: what is left when these tokens are gone."""
     rows = present.repeat(len(removed), 1)
     for row, tokens in enumerate(removed):
@@ -141,7 +143,9 @@ def deletion_check(
 
 def _columns(case: Case, encoded: Encoded) -> dict[tuple[Modality, int], int]:
     """Where each token of a case stands along the axis ``token``."""
-    names = [(m, n) for m in MODALITIES if m in case.tokens for n in range(len(case.tokens[m].kinds))]
+    names = [
+        (m, n) for m in MODALITIES if m in case.tokens for n in range(len(case.tokens[m].kinds))
+    ]
     return dict(zip(names, encoded.present[0].nonzero()[:, 0].tolist(), strict=True))
 
 
@@ -166,6 +170,10 @@ def _probabilities(
     rows: Bool[Tensor, "row token"],
 ) -> Float64[np.ndarray, "row diagnosis"]:
     """Probabilities of one case seen under each row, calibrated as its first row is."""
-    logits = torch.cat([model.fuse(encoded, part).logits for part in torch.split(rows, ROWS)]).numpy()
-    here = torch.tensor([[bool((rows[0] & (encoded.modality == n)).any()) for n in range(len(MODALITIES))]])
+    logits = torch.cat(
+        [model.fuse(encoded, part).logits for part in torch.split(rows, ROWS)]
+    ).numpy()
+    here = torch.tensor(
+        [[bool((rows[0] & (encoded.modality == n)).any()) for n in range(len(MODALITIES))]]
+    )
     return calibrator.predict_proba(logits, here.expand(len(rows), -1).numpy())

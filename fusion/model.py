@@ -99,7 +99,8 @@ class HistoryEncoder(nn.Module):
         """One vector a fact."""
         text, numbers = features[..., :-FACT_EXTRAS], features[..., -FACT_EXTRAS:]
         projected: Tensor = self.project(torch.cat([self.text(text), numbers], dim=-1))
-        return projected + self.kind(kinds)
+        kind: Tensor = self.kind(kinds)
+        return projected + kind
 
 
 class Layer(nn.Module):
@@ -194,7 +195,8 @@ class DiagnosticModel(nn.Module):
         tokens = self.encoders[modality](features, torch.where(batch.present, batch.kinds, 0))
         graded = torch.where(batch.present, batch.quality, 0.0)[..., None] * self.quality
         encoded: Tensor = self.norm_token(tokens + self.modality[column] + graded)
-        return self.token_dropout(encoded)
+        dropped: Tensor = self.token_dropout(encoded)
+        return dropped
 
     def fuse(
         self,

@@ -5,10 +5,12 @@ federation's site with neither, for a few epochs a round.
 """
 
 import copy
+import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -95,7 +97,7 @@ def split_by_patient(
     bounds = [round(len(patients) * sum(fractions[:n])) for n in range(len(fractions) + 1)]
     part_of = {
         patients[patient]: part
-        for part, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for part, (start, end) in enumerate(itertools.pairwise(bounds))
         for patient in order[start:end]
     }
     parts: tuple[list[Case], ...] = tuple([] for _ in fractions)
@@ -194,15 +196,8 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
     model.to(config.device)
-    steps = config.epochs * math.ceil(len(train_cases) / config.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, config.warmup_steps, steps)
-    )
-    history = History()
-    best = copy.deepcopy(model.state_dict())
+    optimizer, schedule = _optimizer(model, len(train_cases), config)
+    history, best = History(), copy.deepcopy(model.state_dict())
     progress = tqdm(range(config.epochs), "training", unit="epoch", disable=None)
     try:
         for epoch in progress:
@@ -211,12 +206,10 @@ def fit(
             )
             if valid_cases:
                 history.valid_loss.append(mean_loss(model, valid_cases, config))
-                if min(history.valid_loss) < history.valid_loss[-1]:
-                    if epoch - history.best_epoch >= config.patience:
-                        break
-                    continue
-            history.best_epoch = epoch
-            best = copy.deepcopy(model.state_dict())
+            if not valid_cases or history.valid_loss[-1] <= min(history.valid_loss):
+                history.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
+            elif epoch - history.best_epoch >= config.patience:
+                break
             progress.set_postfix(loss=f"{(history.valid_loss or history.train_loss)[-1]:.3f}")
     except KeyboardInterrupt:
         history.interrupted = True
@@ -258,6 +251,18 @@ def _epoch(
         schedule.step()
         total += len(rows) * loss.item()
     return total / len(cases)
+
+
+def _optimizer(
+    model: DiagnosticModel, n_cases: int, config: TrainConfig
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW and the course of its learning rate over all epochs."""
+    steps = config.epochs * math.ceil(n_cases / config.batch_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+    rate = partial(_rate, warmup=config.warmup_steps, steps=steps)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 
 def _rate(step: int, warmup: int, steps: int) -> float:

@@ -15,8 +15,10 @@ import numpy as np
 
 from sample_data.hospitals import Hospital
 
+Syndrome = Literal["NC", "MCI", "DE"]
 Cause = Literal["AD", "LBD", "VD", "PRD", "FTD", "NPH", "SEF", "PSY", "TBI", "ODE"]
 
+SYNDROMES: tuple[Syndrome, ...] = ("NC", "MCI", "DE")
 CAUSES: tuple[Cause, ...] = ("AD", "LBD", "VD", "PRD", "FTD", "NPH", "SEF", "PSY", "TBI", "ODE")
 # How likely a second cause joins the first; anything else is `OTHER_SECOND`.
 SECOND: Mapping[tuple[str, str], float] = {
@@ -72,7 +74,7 @@ class Patient:
     age_years: float
     education_years: int
     visit: dt.date
-    syndrome: Literal["NC", "MCI", "DE"]
+    syndrome: Syndrome
     severity: Mapping[str, float]
     variant: Mapping[str, str]
     side: float
@@ -99,7 +101,7 @@ def case_rng(seed: int, index: int, purpose: str) -> np.random.Generator:
 def draw_patient(hospital: Hospital, seed: int, index: int) -> Patient:
     """Draw the hidden truth about one patient."""
     rng = case_rng(seed, index, "patient")
-    syndrome = rng.choice(["NC", "MCI", "DE"], p=hospital.syndromes)
+    syndrome = SYNDROMES[rng.choice(3, p=hospital.syndromes)]
     causes = [] if syndrome == "NC" else _causes(hospital, rng)
     low, high = {"NC": (0, 0), "MCI": (0.2, 0.5), "DE": (0.5, 1.0)}[syndrome]
     severity = {cause: float(rng.uniform(low, high)) for cause in causes}
@@ -115,7 +117,9 @@ def draw_patient(hospital: Hospital, seed: int, index: int) -> Patient:
         visit=dt.date(2023, 1, 9) + dt.timedelta(days=days),
         syndrome=syndrome,
         severity={cause: severity[cause] for cause in CAUSES if cause in severity},
-        variant={c: str(rng.choice(VARIANTS[c])) for c in CAUSES if c in VARIANTS},
+        variant={
+            c: str(rng.choice(VARIANTS[c])) for c in CAUSES if c in severity and c in VARIANTS
+        },
         side=float(rng.uniform(-1, 1)),
     )
 

@@ -150,6 +150,10 @@ def _add_files(app: FastAPI, site: Site) -> None:
             raise HTTPException(404)
         return FileResponse(STATIC[name], headers={"Cache-Control": "public, max-age=600"})
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/viewer/{language}.json")
     def words(language: str) -> Response:
         return JSONResponse(viewer_words(_texts(language).language))

@@ -17,6 +17,8 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 log = logging.getLogger("consilium")
 
+FEW = 3  # imports of more cases print one line a case
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -177,9 +179,10 @@ def _import(args: argparse.Namespace) -> int:
         if not registered.changed:
             print(f"case {registered.case_id}: already here, nothing changed")
         elif registered.report is not None:
-            print(f"case {registered.case_id}: imported")
-            for line in registered.report.summary():
-                print(f"  {line}")
+            head, *lines = registered.report.summary()
+            print(f"case {registered.case_id}: {head}")
+            if len(sources) <= FEW:
+                print(*lines, sep="\n")
     tools = Tools(_encoder_folder(site))
     tools.seconds["import"] = time.perf_counter() - began
     _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)

@@ -32,6 +32,11 @@ element.addEventListener('click', (event) => {
 """
 
 
+def _html(value: str = "", **settings: Any) -> gr.HTML:
+    """A piece of the page in our own style alone; `value` must come from `ui.views`."""
+    return gr.HTML(value, apply_default_css=False, **settings)
+
+
 class Diagnoses(Protocol):
     """What the page needs of an assistant."""
 
@@ -93,13 +98,13 @@ def build_page(site: Site, assistant: Diagnoses, language: str) -> gr.Blocks:
 def _layout(texts: Texts, scheme: Scheme) -> Widgets:
     """All components, empty."""
     w: dict[str, Any] = {"state": gr.State(None)}
-    w["top"] = gr.HTML(elem_id="top")
+    w["top"] = _html(elem_id="top")
     with gr.Row(elem_id="columns"):
         with gr.Column(elem_id="side", scale=0, min_width=268):
             w |= _side(texts)
         with gr.Column(elem_id="main", scale=1):
-            w["notice"] = gr.HTML(elem_id="notice")
-            w["empty"] = gr.HTML(f'<div class="empty">{esc(texts("pick_case"))}</div>')
+            w["notice"] = _html(elem_id="notice")
+            w["empty"] = _html(f'<div class="empty">{esc(texts("pick_case"))}</div>')
             with gr.Column(visible=False, elem_id="body") as w["body"]:
                 w |= _body(texts, scheme)
     return Widgets(**w)
@@ -115,21 +120,21 @@ def _side(texts: Texts) -> dict[str, Any]:
         "status": gr.Radio(
             choices, value="all", show_label=False, elem_id="status", container=False
         ),
-        "worklist": gr.HTML(js_on_load=PICK, elem_id="worklist"),
+        "worklist": _html(js_on_load=PICK, elem_id="worklist"),
     }
 
 
 def _body(texts: Texts, scheme: Scheme) -> dict[str, Any]:
     """Everything about the open case."""
-    w: dict[str, Any] = {"banner": gr.HTML(elem_id="banner")}
+    w: dict[str, Any] = {"banner": _html(elem_id="banner")}
     with gr.Row(elem_id="upper"):
         with gr.Column(scale=6, min_width=420):
-            w["viewer"] = gr.HTML(elem_id="scan")
+            w["viewer"] = _html(elem_id="scan")
         with gr.Column(scale=5, min_width=380, elem_classes="card"):
-            w["assessment"] = gr.HTML(js_on_load=PICK, elem_id="assessment")
+            w["assessment"] = _html(js_on_load=PICK, elem_id="assessment")
     with gr.Row(elem_id="lower"):
         with gr.Column(scale=6, min_width=420, elem_classes="card"):
-            w["evidence"] = gr.HTML(js_on_load=PICK, elem_id="evidence")
+            w["evidence"] = _html(js_on_load=PICK, elem_id="evidence")
         with gr.Column(scale=5, min_width=380, elem_classes="card"):
             w |= _tabs(texts)
     with gr.Column(elem_classes="card", elem_id="review"):
@@ -143,14 +148,14 @@ def _tabs(texts: Texts) -> dict[str, Any]:
     with gr.Tabs(selected="source", elem_id="tabs") as w["tabs"]:
         for name in ("source", "notes", "labs", "history"):
             with gr.Tab(texts(f"{name}_tab"), id=name, render_children=True):
-                w[name] = gr.HTML(elem_id=f"{name}-view", elem_classes="scrolls")
+                w[name] = _html(elem_id=f"{name}-view", elem_classes="scrolls")
     return w
 
 
 def _review(texts: Texts, scheme: Scheme) -> dict[str, Any]:
     """Agree or override."""
     w: dict[str, Any] = {}
-    gr.HTML(f"<h3>{esc(texts('review'))}</h3>")
+    _html(f"<h3>{esc(texts('review'))}</h3>")
     with gr.Row():
         with gr.Column(scale=6, min_width=420):
             w["verdict"] = gr.Radio([], show_label=False, elem_id="verdict", container=False)
@@ -166,9 +171,9 @@ def _review(texts: Texts, scheme: Scheme) -> dict[str, Any]:
                 label=texts("reason"), lines=2, max_length=4000, elem_id="reason"
             )
             w["store"] = gr.Button(texts("sign"), variant="primary", elem_id="store")
-            w["said"] = gr.HTML(elem_id="said")
+            w["said"] = _html(elem_id="said")
         with gr.Column(scale=5, min_width=380):
-            w["reviews"] = gr.HTML(elem_id="reviews")
+            w["reviews"] = _html(elem_id="reviews")
     return w
 
 

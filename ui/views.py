@@ -6,6 +6,7 @@ into the markup. It also disarms the template marks of the page's own framework.
 
 import datetime as dt
 import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -218,10 +219,20 @@ def _bar(case: OpenCase, key: str, name: str) -> str:
     return (
         f'<button type="button" class="bar" data-pick="{esc(key)}" '
         f'aria-pressed="{str(key == case.label).lower()}" title="{esc(name)}">'
-        f'<span class="name">{esc(name)}</span><span class="track">'
+        f'<span class="name">{esc(brief(name))}</span><span class="track">'
         f'<span style="width:{percent:.1f}%"></span></span>'
         f'<span class="percent">{_percent(percent)}</span></button>'
     )
+
+
+def brief(name: str) -> str:
+    """A diagnosis's name without its explanation.
+
+    Example:
+        >>> brief("Prion disease, including Creutzfeldt-Jakob disease"), brief("朊病毒病（含克雅病）")
+        ('Prion disease', '朊病毒病')
+    """
+    return re.split(r"[,，]| ?[(（]", name)[0]
 
 
 def _percent(percent: float) -> str:
@@ -285,7 +296,7 @@ def _review(review: Review, scheme: Scheme, texts: Texts) -> str:
 
 def label_names(keys: Iterable[str], scheme: Scheme, texts: Texts) -> str:
     """Names of diagnoses in one line; a key that the scheme no longer has stands for itself."""
-    names = {label.key: label.name(texts.language) for label in scheme.labels}
+    names = {label.key: brief(label.name(texts.language)) for label in scheme.labels}
     return texts("and").join(names.get(key, key) for key in keys)
 
 

@@ -233,7 +233,7 @@ def test_a_report_speaks_by_its_conclusion_and_else_by_its_narrative() -> None:
         (observation("2951-2", 140, "mmol/L", subject={"display": "she"}), "subject"),
         (
             document("x") | {"content": [{"attachment": {"data": "?"}}]},
-            "content[0].attachment.data",
+            "attachment.data",
         ),
         (document("\xff", charset="latin-1"), "attachment.data"),
         ({}, "resource"),

@@ -182,7 +182,14 @@ def test_notes_read_by_another_encoder_are_refused(hospital: Hospital, plan: Pla
 def test_a_site_without_evidence_is_refused(hospital: Hospital) -> None:
     """Nothing to learn from, said before anything starts."""
     with pytest.raises(FederationError, match="0 text encoders"):
-        task.plan_for([hospital("empty", n_cases=0)])
+        task.plan_for(hospital("empty", n_cases=0))
+
+
+def test_the_standard_plan_fits_the_sites_text_encoder(hospital: Hospital) -> None:
+    """Another encoder has sentences of another width."""
+    plan = task.plan_for(hospital("north"), seed=3)
+
+    assert (plan.text_encoder[0], plan.model.text_dim, plan.train.seed) == ("e", 8, 3)
 
 
 def test_a_first_round_is_plain_training(hospital: Hospital, plan: Plan) -> None:

@@ -123,6 +123,10 @@ def _planted() -> Callable[..., list[Case]]:
 def trained() -> Trained:
     """A network trained on planted cases."""
     config = TrainConfig(
-        epochs=15, learning_rate=2e-3, modality_dropout=0.0, fractions=(0.7, 0.1, 0.1, 0.1)
+        epochs=16,
+        patience=16,
+        learning_rate=3e-3,
+        modality_dropout=0.0,
+        fractions=(0.7, 0.1, 0.1, 0.1),
     )
     return train(planted(400), config, SMALL)

@@ -86,8 +86,9 @@ def test_an_absent_token_has_no_weight_and_no_gradient(form: Form, need_weights:
         out, weights = attention(
             queries, tokens, modality, torch.ones(1, 3), present, need_weights=need_weights
         )
-        grad = torch.autograd.grad(out.square().sum(), [tokens, *attention.parameters()],
-                                   allow_unused=True)
+        grad = torch.autograd.grad(
+            out.square().sum(), [tokens, *attention.parameters()], allow_unused=True
+        )
         found.append((out, *(g for g in grad[1:] if g is not None)))
         assert grad[0][0, 2].eq(0).all()
         assert grad[0][0, :2].ne(0).any()
@@ -102,8 +103,13 @@ def test_a_case_without_any_token_is_answered_with_nothing(form: Form) -> None:
     torch.manual_seed(0)
     attention = DynamicWeightedAttention(8, 2, 4, form)
     answers = [
-        attention(torch.ones(1, 5, 8), torch.full((1, 2, 8), x), torch.tensor([0, 1]),
-                  torch.ones(1, 2), torch.zeros(1, 2).bool())[0]
+        attention(
+            torch.ones(1, 5, 8),
+            torch.full((1, 2, 8), x),
+            torch.tensor([0, 1]),
+            torch.ones(1, 2),
+            torch.zeros(1, 2).bool(),
+        )[0]
         for x in (0.0, 5.0)
     ]
     assert answers[0].isfinite().all()

@@ -38,7 +38,11 @@ def test_a_model_comes_back_exactly(
 def test_a_folder_holds_plain_files_only(folder: Path) -> None:
     """Nothing in it can run."""
     assert {p.name for p in folder.iterdir()} == {
-        "model.safetensors", "config.json", "calibration.json", "diagnoses.toml", "model_card.json"
+        "model.safetensors",
+        "config.json",
+        "calibration.json",
+        "diagnoses.toml",
+        "model_card.json",
     }
 
 

@@ -123,9 +123,7 @@ def test_the_network_exports(model: DiagnosticModel, make_case: MakeCase) -> Non
             modality = type(batch.modalities["scan"])
             return self.model(CaseBatch({m: modality(*t) for m, t in tensors.items()})).logits
 
-    tensors = {
-        m: [t.features, t.kinds, t.quality, t.present] for m, t in batch.modalities.items()
-    }
+    tensors = {m: [t.features, t.kinds, t.quality, t.present] for m, t in batch.modalities.items()}
     exported = torch.export.export(Plain(), (tensors,))
     torch.testing.assert_close(exported.module()(tensors), model(batch).logits)
 

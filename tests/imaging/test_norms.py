@@ -1,5 +1,6 @@
 """Norms know what age, sex and head size do to a brain, and where they end."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,10 @@ def middle_mm3(norms: Norms, region: str, age_years: float, sex: str = "female")
 
 def test_half_of_healthy_people_have_less_than_the_middle(norms: Norms) -> None:
     """No deviation is the 50th centile; one standard deviation less the 16th."""
-    volume = middle_mm3(norms, "left hippocampus", 65)
+    volume = middle_mm3(norms, "left hippocampus", 65.0)
     sd = norms.regions["left hippocampus"].sd
-    smaller = norms.centile("left hippocampus", volume * np.exp(-sd), HEAD_MM3, 65, "female")
-    assert norms.centile("left hippocampus", volume, HEAD_MM3, 65, "female") == pytest.approx(
+    smaller = norms.centile("left hippocampus", volume * math.exp(-sd), HEAD_MM3, 65.0, "female")
+    assert norms.centile("left hippocampus", volume, HEAD_MM3, 65.0, "female") == pytest.approx(
         50, abs=0.1
     )
     assert smaller == pytest.approx(15.87, abs=0.1)
@@ -42,8 +43,8 @@ def test_half_of_healthy_people_have_less_than_the_middle(norms: Norms) -> None:
 def test_ventricles_widen_and_hippocampi_shrink_with_age(norms: Norms) -> None:
     """Between 50 and 80, as every atlas of ageing has it."""
     for side in ("left", "right"):
-        ventricle = [middle_mm3(norms, f"{side} lateral ventricle", age) for age in (50, 80)]
-        hippocampus = [middle_mm3(norms, f"{side} hippocampus", age) for age in (50, 80)]
+        ventricle = [middle_mm3(norms, f"{side} lateral ventricle", age) for age in (50.0, 80.0)]
+        hippocampus = [middle_mm3(norms, f"{side} hippocampus", age) for age in (50.0, 80.0)]
         assert ventricle[1] > 1.5 * ventricle[0]
         assert 0.75 * hippocampus[0] < hippocampus[1] < 0.97 * hippocampus[0]
 
@@ -97,7 +98,11 @@ def test_centiles_are_uniform_in_healthy_people(data: Path) -> None:
     )
     centiles = [
         norms.centile(
-            region.key, volume, brains.head_mm3[n], brains.age_years[n], sex_of(brains.sex[n])
+            region.key,
+            float(volume),
+            float(brains.head_mm3[n]),
+            float(brains.age_years[n]),
+            sex_of(brains.sex[n]),
         )
         for n in np.flatnonzero(~seen)
         for region, volume in zip(REGIONS, brains.volumes_mm3[n], strict=True)

@@ -110,10 +110,10 @@ async function start() {
   write(await (await fetch(`/viewer/${language}.json`)).json());
   connect();
   const nv = new niivue.Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.18, 0.83, 0.75, 0.8], crosshairWidth: 1,
+    backColor: [0, 0, 0, 1], crosshairColor: [0.18, 0.83, 0.75, 0.8], crosshairWidth: 0.7, crosshairWidthUnit: "mm",
     isRadiologicalConvention: true, isOrientationTextVisible: true, show3Dcrosshair: false,
     isSliceMM: false, multiplanarShowRender: 0, multiplanarLayout: 2, multiplanarEqualSize: true,
-    loadingText: "", textHeight: 0.05, dragAndDropEnabled: false, logLevel: "error",
+    loadingText: "", showAllOrientationMarkers: true, fontColor: [0.95, 0.85, 0.45, 1], fontMinPx: 15, dragAndDropEnabled: false, logLevel: "error",
     isColorbar: false,
   });
   state.nv = nv;
