@@ -7,6 +7,7 @@ ends the run, and a site that claims a billion cases becomes the model.
 import json
 import logging
 import math
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,13 +125,19 @@ class CheckedFedAvg(FedAvg):
         return metrics
 
 
-def server_app(plan: Plan, out: Path, config: HubConfig | None = None) -> ServerApp:
+def server_app(
+    plan: Plan,
+    out: Path,
+    config: HubConfig | None = None,
+    stopped: threading.Event | None = None,
+) -> ServerApp:
     """The app of the hub.
 
     Args:
         plan: What hub and sites agreed on.
         out: Folder that gets ``round-N.safetensors`` after each round.
         config: How the hub runs.
+        stopped: Set where the engine around the hub has ended, so that the hub ends too.
     """
     config = config or HubConfig()
     app = ServerApp()
@@ -139,6 +146,8 @@ def server_app(plan: Plan, out: Path, config: HubConfig | None = None) -> Server
     def main(grid: Grid, context: Context) -> None:
         """Run all rounds."""
         del context
+        if stopped is not None:
+            _stop_with(grid, stopped)
         first = task.new_network(plan)
         layout = task.layout(first)
         result = CheckedFedAvg(layout, config).start(
@@ -154,6 +163,18 @@ def server_app(plan: Plan, out: Path, config: HubConfig | None = None) -> Server
         (out / "rounds.json").write_text(json.dumps({"loss": losses}, indent=2) + "\n")
 
     return app
+
+
+def _stop_with(grid: Grid, stopped: threading.Event) -> None:
+    """Let the wait for replies end with the engine; Flower alone would wait until the timeout."""
+    pull = grid.pull_messages
+
+    def checked(message_ids: Iterable[str]) -> Iterable[Message]:
+        if stopped.is_set():
+            raise FederationError("the simulation engine stopped before the round was over")
+        return pull(message_ids)
+
+    grid.pull_messages = checked  # type: ignore[method-assign]
 
 
 def read_rounds(out: Path) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def simulate(
     seed: int = 0,
     plan: Plan | None = None,
     workers: int = 1,
+    trained_on: str = "",
 ) -> Federated:
     """Train one network on several hospitals without bringing their cases together.
 
@@ -57,6 +59,7 @@ def simulate(
         seed: Of the standard plan.
         plan: Network and training; None for the standard ones.
         workers: Hospitals that train at the same time, each on one core.
+        trained_on: What the cases are, in words, for the model card.
 
     Raises:
         FederationError: Sites cannot be federated, or a round failed.
@@ -72,23 +75,27 @@ def simulate(
     cases = [task.site_cases(folder, plan) for folder in folders]  # a mistake shows before Ray
     out.mkdir(parents=True, exist_ok=True)
     config = HubConfig(rounds=rounds, min_sites=len(folders))
-    with _private_ray(), _quiet_flower():
-        run_simulation(
-            server_app=server_app(plan, out, config),
-            client_app=client_app(plan, folders),
-            num_supernodes=len(folders),
-            backend_config=_backend(workers),
-        )
-    return Federated(read_rounds(out), _deliver(folders, cases, plan, out, rounds))
+    stopped = threading.Event()
+    try:
+        with _private_ray(), _quiet_flower():
+            run_simulation(
+                server_app=server_app(plan, out, config, stopped),
+                client_app=client_app(plan, folders),
+                num_supernodes=len(folders),
+                backend_config=_backend(workers),
+            )
+    finally:
+        stopped.set()
+    return Federated(read_rounds(out), _deliver(folders, cases, plan, out, rounds, trained_on))
 
 
 def _deliver(
-    folders: Sequence[Path], cases: Sequence[SiteCases], plan: Plan, out: Path, rounds: int
+    folders: Sequence[Path], cases: Sequence[SiteCases], plan: Plan, out: Path, rounds: int, trained_on: str
 ) -> tuple[Path, ...]:
     """Each hospital's model folder."""
     n_cases = sum(len(c.train) for c in cases)
     card = ModelCard(
-        trained_on=f"{len(folders)} sites, federated averaging over {rounds} rounds",
+        trained_on=f"{trained_on or 'cases'} of {len(folders)} sites, federated over {rounds} rounds",
         n_cases=n_cases,
         text_encoder=plan.text_encoder[:12],
         text_encoder_sha256=plan.text_encoder,

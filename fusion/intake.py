@@ -9,9 +9,11 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from clinical import check as record_check
 from clinical.diagnoses import Scheme
@@ -29,6 +31,8 @@ from imaging.scan import ScanError
 from imaging.segment import RegionNet, segment
 
 log = logging.getLogger(__name__)
+
+REPORT = TypeAdapter(ImportReport)
 
 
 class IntakeError(ValueError):
@@ -121,7 +125,7 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
         labels_of(list(source.diagnoses), scheme)
     bundle, scan = _bytes(source.bundle), _bytes(source.scan)
     case_id = sha256(bundle if bundle is not None else scan or b"")[:12]
-    known = next((row for row in site.cases() if row.case_id == case_id), None)
+    known = site.find(case_id)
     scan_sha256 = sha256(scan) if scan is not None else None
     if known and scan_sha256 in (None, known.scan_sha256):
         return Registered(case_id, changed=False)
@@ -144,7 +148,7 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
         sex=record.sex,
         diagnoses=list(source.diagnoses) if source.diagnoses is not None else None,
     )
-    site.add_case(row, record, asdict(report))
+    site.add_case(row, record, REPORT.dump_python(report, mode="json"))
     (site.case_folder(case_id) / "tokens.safetensors").unlink(missing_ok=True)
     site.audit("import", "import", case_id)
     return Registered(case_id, changed=True, report=report)
@@ -162,6 +166,12 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
     """
     row, record = site.row(case_id), site.record(case_id)
     findings = [finding.message for finding in record_check.check(record)]
+    unread = sum(note.language not in tools.encoder.languages for note in record.notes)
+    if unread:
+        findings.append(
+            f"{unread} of {len(record.notes)} notes are in a language that {tools.encoder.name} does "
+            "not read; they weigh little."
+        )
     tokens: dict[Modality, Tokens] = {}
     if row.scan_sha256:
         scan, said = _scan_evidence(site, row, record, tools)

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -216,14 +215,18 @@ class Site:
             newest = select(CaseRow).order_by(CaseRow.imported_at.desc(), CaseRow.case_id)
             return list(session.scalars(newest))
 
+    def find(self, case_id: str) -> CaseRow | None:
+        """One case's row, if there is such a case."""
+        with self.session() as session:
+            return session.get(CaseRow, case_id)
+
     def row(self, case_id: str) -> CaseRow:
         """One case's row.
 
         Raises:
             SiteError: There is no such case.
         """
-        with self.session() as session:
-            row = session.get(CaseRow, case_id)
+        row = self.find(case_id)
         if row is None:
             raise SiteError(f"this site has no case {case_id!r}")
         return row

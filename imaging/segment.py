@@ -1,12 +1,13 @@
 """The network that names every voxel, and whose features describe every region."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from monai.networks.nets.segresnet import SegResNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from imaging.scan import Scan
 WEIGHTS = Path(__file__).parent / "weights"  # what ships
 FINE = 16  # channels of the features at full resolution
 COARSE = 64  # channels of the features at a quarter of it
+WINDOW = (80, 104, 88)  # voxels the network sees around the brain's centre: 160 x 208 x 176 mm
 
 
 @dataclass(frozen=True)
@@ -86,31 +88,75 @@ class RegionNet(nn.Module):
 def segment(net: RegionNet, prepared: Scan) -> Segmentation:
     """Name every voxel of a prepared scan and pool the features inside each region.
 
+    The network sees a window around the brain, as in training: its group normalization takes
+    statistics over all it sees, and a field of view full of neck or air would shift them. A first
+    pass over the whole volume finds the brain.
+
     Args:
         net: Trained network.
         prepared: What `imaging.prepare.prepare` returned.
     """
-    i, j, k = prepared.voxels.shape
-    volume = pad_to_multiple(torch.from_numpy(prepared.voxels)[None, None])
-    volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    n = net.config.n_labels
+    centre = _brain_centre(net, prepared.voxels)
+    labels, probability, rows, coarse = _name(net, cut(prepared.voxels, centre))
+    inside = cut(np.ones_like(prepared.voxels, dtype=bool), centre)
+    labels[torch.from_numpy(~inside).flatten()] = 0  # nothing is named beyond the scan
+    grid = labels.view(WINDOW)
+    confidence = _pool(probability[:, None], labels, n)[1:, 0]
+    described = torch.cat([_pool(rows.float(), labels, n), _pool_coarse(coarse, grid, n)], dim=1)
+    region_map = np.zeros(prepared.voxels.shape, dtype=np.uint8)
+    there, here = _overlap(region_map.shape, centre)
+    region_map[there] = grid.numpy()[here]
+    return Segmentation(region_map, prepared.affine, described[1:].numpy(), confidence.numpy())
+
+
+def cut(
+    volume: Shaped[np.ndarray, "i j k"], centre: Sequence[int]
+) -> Shaped[np.ndarray, "i2 j2 k2"]:
+    """The `WINDOW` around a voxel; zero beyond the volume."""
+    window = np.zeros(WINDOW, dtype=volume.dtype)
+    there, here = _overlap(volume.shape, centre)
+    window[here] = volume[there]
+    return window
+
+
+def _overlap(
+    shape: Sequence[int], centre: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where volume and window overlap: in the volume's voxels, and in the window's."""
+    low = [c - w // 2 for c, w in zip(centre, WINDOW, strict=True)]
+    there = [slice(max(a, 0), max(min(a + w, n), 0)) for a, w, n in zip(low, WINDOW, shape, strict=True)]
+    here = [slice(t.start - a, t.stop - a) for t, a in zip(there, low, strict=True)]
+    return tuple(there), tuple(here)
+
+
+def _brain_centre(net: RegionNet, voxels: Float[np.ndarray, "i j k"]) -> list[int]:
+    """Mean voxel of all that a first pass names; the middle where it names nothing."""
+    i, j, k = voxels.shape
+    whole = pad_to_multiple(torch.from_numpy(voxels))
+    labels, _, _, _ = _name(net, whole.numpy())
+    brain = labels.view(whole.shape)[:i, :j, :k].nonzero().float()
+    middle = brain.mean(dim=0) if len(brain) else torch.tensor([i / 2, j / 2, k / 2])
+    return [int(n) for n in middle.round()]
+
+
+def _name(
+    net: RegionNet, voxels: Float[np.ndarray, "i j k"]
+) -> tuple[
+    Int64[Tensor, " voxel"],
+    Float[Tensor, " voxel"],
+    Float[Tensor, "voxel fine"],
+    Float[Tensor, "1 coarse i4 j4 k4"],
+]:
+    """Winning label and its probability of every voxel, and both kinds of features."""
+    volume = torch.from_numpy(voxels)[None, None]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        fine, coarse = net.features(volume)
+        fine, coarse = net.features(volume.contiguous(memory_format=torch.channels_last_3d))
         rows = fine.movedim(1, -1).flatten(0, -2)
         # In slabs: the logits of all labels at once would take a gigabyte.
         winners = [_winner(net.head(part)) for part in torch.split(rows, 1 << 18)]
-    labels = torch.cat([label for label, _ in winners])
-    probability = torch.cat([p for _, p in winners])
-    grid = labels.view(volume.shape[-3:])  # the same memory
-    grid[i:], grid[:, j:], grid[:, :, k:] = 0, 0, 0  # nothing is named in the padding
-    n = net.config.n_labels
-    confidence = _pool(probability[:, None], labels, n)[1:, 0]
-    described = torch.cat([_pool(rows.float(), labels, n), _pool_coarse(coarse, grid, n)], dim=1)[
-        1:
-    ]
-    region_map = grid[:i, :j, :k].to(torch.uint8).numpy()
-    return Segmentation(
-        np.ascontiguousarray(region_map), prepared.affine, described.numpy(), confidence.numpy()
-    )
+    labels, probability = (torch.cat(parts) for parts in zip(*winners, strict=True))
+    return labels, probability, rows, coarse
 
 
 def _winner(

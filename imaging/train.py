@@ -10,14 +10,14 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 from monai.transforms.intensity.dictionary import (
@@ -35,7 +35,7 @@ from tqdm import tqdm
 from imaging.prepare import normalize, to_ras
 from imaging.regions import REGIONS, from_muse, mirrored_labels
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, RegionNet, segment
+from imaging.segment import WEIGHTS, WINDOW, RegionNet, segment
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class SegmentTrainConfig:
     learning_rate: float = 2e-3  # peak, of AdamW
     warmup_steps: int = 50
     weight_decay: float = 1e-5
-    window: tuple[int, int, int] = (80, 96, 80)  # voxels seen at each step
-    loss_voxels: int = 150_000  # drawn at random from the window for the loss
+    loss_voxels: int = 140_000  # drawn for the loss, half of them inside the brain
+    rare: float = 0.5  # a label's weight is its frequency to the power of minus this
     average_decay: float = 0.995  # of the moving average of the weights, which is what ships
     checkpoint_every: int = 100  # steps
     seed: int = 0
@@ -89,11 +89,11 @@ class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
                 RandAffined(
                     both,
                     prob=1.0,
-                    rotate_range=(0.35, 0.2, 0.2),
-                    scale_range=(0.18, 0.18, 0.18),
+                    rotate_range=(0.3, 0.17, 0.17),
+                    scale_range=(0.15, 0.15, 0.15),
                     shear_range=(0.08,) * 6,
                     translate_range=(8, 8, 8),
-                    spatial_size=config.window,
+                    spatial_size=WINDOW,
                     mode=("bilinear", "nearest"),
                     padding_mode="zeros",
                 ),
@@ -125,7 +125,7 @@ class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         if rng.random() < 0.3:  # as if the skull had been removed
             voxels = voxels * (region_map > 0)
         centre = np.argwhere(region_map > 0).mean(axis=0).round().astype(int)
-        size = np.array(self.config.window) + 24  # room for the rotation
+        size = np.array(WINDOW) + 24  # room for the rotation
         image, labels = (_cut(a, centre, size) for a in (voxels, region_map))
         sample = {
             "image": MetaTensor(torch.from_numpy(image)[None]),
@@ -139,6 +139,25 @@ class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         return volume.clamp(0.0, 2.0), target
 
 
+def label_weights(
+    region_maps: Iterable[Integer[np.ndarray, "i j k"]], rare: float
+) -> Float[Tensor, " label"]:
+    """Weight of each label in the loss: rare ones count for more, so that none is given up."""
+    counts = np.ones(len(REGIONS) + 1)
+    for region_map in region_maps:
+        counts += np.bincount(region_map.ravel(), minlength=len(counts))
+    weights = torch.from_numpy(counts**-rare).float()
+    return weights / (weights * torch.from_numpy(counts / counts.sum())).sum()
+
+
+def drawn_voxels(target: Int[Tensor, "i j k"], n: int) -> Int[Tensor, " drawn"]:
+    """Voxels for the loss: half anywhere, half inside the brain."""
+    inside = target.flatten().nonzero()[:, 0]
+    anywhere = torch.randint(target.numel(), (n // 2,), device=target.device)
+    chosen = torch.randint(len(inside), (n - n // 2,), device=target.device)
+    return torch.cat([anywhere, inside[chosen]])
+
+
 def _cut(volume: np.ndarray, centre: np.ndarray, size: np.ndarray) -> np.ndarray:
     """A box of the given size around a voxel, zero beyond the volume."""
     padded = np.pad(volume, [(int(n), int(n)) for n in size])
@@ -148,18 +167,26 @@ def _cut(volume: np.ndarray, centre: np.ndarray, size: np.ndarray) -> np.ndarray
 
 
 def loss_of(
-    logits: Float[Tensor, "voxel label"], target: Int[Tensor, " voxel"]
+    logits: Float[Tensor, "voxel label"],
+    target: Int[Tensor, " voxel"],
+    weights: Float[Tensor, " label"],
 ) -> Float[Tensor, ""]:
-    """Cross entropy plus soft Dice over the labels that occur."""
+    """Weighted cross entropy plus soft Dice over the labels that occur."""
     probability = logits.softmax(dim=1)
     truth = torch.nn.functional.one_hot(target, logits.shape[1]).float()
     occurs = truth.sum(0) > 0
     overlap = 2 * (probability * truth).sum(0) + 1
     dice = overlap / (probability.sum(0) + truth.sum(0) + 1)
-    return torch.nn.functional.cross_entropy(logits, target) + 1 - dice[occurs].mean()
+    return torch.nn.functional.cross_entropy(logits, target, weights) + 1 - dice[occurs].mean()
 
 
-def train(data: Path, out: Path, config: SegmentTrainConfig, device: str = "cpu") -> RegionNet:
+def train(
+    data: Path,
+    out: Path,
+    config: SegmentTrainConfig,
+    device: str = "cpu",
+    start: Path | None = None,
+) -> RegionNet:
     """Train, and leave the averaged weights and a checkpoint in a folder.
 
     Args:
@@ -167,19 +194,21 @@ def train(data: Path, out: Path, config: SegmentTrainConfig, device: str = "cpu"
         out: Where weights go; a checkpoint found there is resumed.
         config: Settings.
         device: ``cpu`` or ``cuda``; bfloat16 on both.
+        start: Folder of weights to start from; None for random ones.
     """
     torch.manual_seed(config.seed)
     subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
-    net = RegionNet().to(device, memory_format=torch.channels_last_3d)
+    net = RegionNet.load(start).train() if start else RegionNet()
+    net = net.to(device, memory_format=torch.channels_last_3d)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
     done = _resume(out, net, average, optimizer)
+    windows = Windows(data, subjects, config, done)
+    weights = label_weights((labels for _, labels in windows.pairs), config.rare).to(device)
     loader = iter(
-        torch.utils.data.DataLoader(
-            Windows(data, subjects, config, done), batch_size=1, num_workers=1, prefetch_factor=4
-        )
+        torch.utils.data.DataLoader(windows, batch_size=1, num_workers=1, prefetch_factor=4)
     )
     progress = tqdm(range(done, config.steps), "training", initial=done, total=config.steps)
     smooth, began = 0.0, time.monotonic()
@@ -187,11 +216,12 @@ def train(data: Path, out: Path, config: SegmentTrainConfig, device: str = "cpu"
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
         volume, target = (t.to(device, non_blocking=True) for t in next(loader))
+        target = target[0]
         with torch.autocast(device, dtype=torch.bfloat16):
             fine, _ = net.features(volume.contiguous(memory_format=torch.channels_last_3d))
-            drawn = torch.randint(target.numel(), (config.loss_voxels,), device=device)
+            drawn = drawn_voxels(target, config.loss_voxels)
             logits = net.head(fine.movedim(1, -1).flatten(0, -2)[drawn])
-        loss = loss_of(logits.float(), target.flatten()[drawn])
+        loss = loss_of(logits.float(), target.flatten()[drawn], weights)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -278,12 +308,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--start", type=Path, help="folder of weights to start from")
     parser.add_argument("--steps", type=int, default=SegmentTrainConfig.steps)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = SegmentTrainConfig(steps=args.steps)
-    net = train(args.data, args.out, config, args.device)
+    net = train(args.data, args.out, config, args.device, args.start)
     _, test = held_out([p.name.removesuffix(".nii.gz") for p in (args.data / "t1").iterdir()])
     table = {"config": asdict(config), "held_out": len(test), "dice": dice_by_region(net, args.data, test)}
     (args.out / "segment_dice.json").write_text(json.dumps(table, indent=2) + "\n")

@@ -1,4 +1,7 @@
-"""What a disease does to the brain: volume by region, and lesions. `README.md` gives the sources."""
+"""What a disease does to the brain: volume by region, and lesions.
+
+`README.md` gives the sources.
+"""
 
 from collections.abc import Mapping
 
@@ -88,11 +91,8 @@ def lesions(patient: Patient, rng: np.random.Generator) -> tuple[Lesion, ...]:
     if rng.random() < 0.6 * patient.has("TBI"):
         spots.append(Lesion((rng.choice([-1, 1]) * 34.0, 48.0, -12.0), rng.uniform(6, 11), 0.6))
     if patient.has("ODE:mass"):
-        place = (
-            rng.choice([-1, 1]) * rng.uniform(22, 34),
-            rng.uniform(-45, 35),
-            rng.uniform(5, 35),
-        )
+        side = float(rng.choice([-1, 1]))
+        place = (side * rng.uniform(22, 34), rng.uniform(-45, 35), rng.uniform(5, 35))
         spots.append(Lesion(place, rng.uniform(8, 14), 0.4))
     return tuple(spots)
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
+from sample_data.acquisition import nifti_bytes
 from sample_data.anatomy import lesions, log_factors
 from sample_data.bundles import bundle_bytes
 from sample_data.hospitals import HOSPITALS, Hospital, hospital_of
 from sample_data.patients import case_rng, draw_patient
-from sample_data.scans import Template, load_template, nifti_bytes, simulate
+from sample_data.scans import Template, load_template, simulate
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ _template: Template | None = None  # of this worker process
 
 def _start(template: Template) -> None:
     """Give a worker process the template and one thread."""
-    global _template  # noqa: PLW0603
+    global _template
     _template = template
     torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Clinical notes of a synthetic patient: varied wording, shuffled, padded, in English or Chinese."""
+"""Clinical notes of a synthetic patient: varied wording, shuffled, in English or Chinese."""
 
 import datetime as dt
 from collections.abc import Sequence

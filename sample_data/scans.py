@@ -6,7 +6,6 @@ Fourier transform. Fluid around the brain takes up what the brain gives away, so
 stays where it is.
 """
 
-import gzip
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from imaging.prepare import SPACING_MM, normalize, pad_to_multiple, resample
 from imaging.regions import REGION_INDEX, REGIONS, mirrored_labels, region_volumes_mm3
 from imaging.scan import Scan
 from imaging.segment import RegionNet
+from sample_data.acquisition import acquire, store
 from sample_data.hospitals import Scanner
 from sample_data.patients import Lesion
 
@@ -108,7 +108,8 @@ def _name_regions(net: RegionNet, coarse: Scan) -> UInt8[Tensor, "i j k"]:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         direct = net(pad_to_multiple(volume))[0, :, :i, :j, :k].softmax(dim=0)
         mirrored = net(pad_to_multiple(volume.flip(2)))[0, :, :i, :j, :k].flip(1).softmax(dim=0)
-    return (direct + mirrored[mirrored_labels()]).argmax(dim=0).to(torch.uint8)
+    both: Tensor = direct + mirrored[mirrored_labels()]
+    return both.argmax(dim=0).to(torch.uint8)
 
 
 def simulate(
@@ -135,7 +136,7 @@ def simulate(
         voxels = _sample(template.head[None], source)[0]
         voxels = voxels * _lesion_shade(template, lesions, source)
         volumes = _true_volumes(template, anatomy, flow)
-    return Simulated(_store(_acquire(voxels.numpy(), scanner, rng), affine, scanner), volumes)
+    return Simulated(store(acquire(voxels.numpy(), scanner, rng), affine, scanner), volumes)
 
 
 # Points and displacements are "3 i j k" in units of the field of view, -1..1 along each axis.
@@ -279,32 +280,3 @@ def _true_volumes(
     warped = _sample(template.labels[None].float(), source, mode="nearest")[0].to(torch.uint8)
     spacing = np.array(template.head.shape) / np.array(template.labels.shape)
     return region_volumes_mm3(warped.numpy(), [float(s) for s in spacing])
-
-
-def _acquire(
-    voxels: Float[np.ndarray, "i j k"], scanner: Scanner, rng: np.random.Generator
-) -> Float[np.ndarray, "i j k"]:
-    """Contrast, shading and Rician noise (Gudbjartsson and Patz, MRM 1995)."""
-    shading = ndimage.zoom(rng.normal(0.0, scanner.bias, (3, 3, 3)), np.array(voxels.shape) / 3.0)
-    signal = (np.clip(voxels, 0.0, 1.2) / 0.85) ** scanner.gamma * np.exp(shading)
-    real, imaginary = rng.normal(0.0, scanner.noise, (2, *voxels.shape))
-    return np.hypot(signal + real, imaginary).astype(np.float32)
-
-
-def _store(
-    voxels: Float[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"], scanner: Scanner
-) -> nib.Nifti1Image:
-    """Whole numbers in the scanner's own axes."""
-    kind = np.uint8 if scanner.scale <= 255 else np.int16
-    limit = np.iinfo(kind).max
-    whole = np.clip(np.round(voxels * scanner.scale), 0, limit).astype(kind)
-    image = nib.Nifti1Image(whole, affine)
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(scanner.orientation))
-    )
-    return image.as_reoriented(turn)
-
-
-def nifti_bytes(image: nib.Nifti1Image) -> bytes:
-    """The compressed file; the same image gives the same bytes."""
-    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sample_data.cohort import Made, make_case
-from sample_data.patients import draw_patient
 from sample_data.hospitals import hospital_of
+from sample_data.patients import draw_patient
 from sample_data.scans import load_template
 
 log = logging.getLogger(__name__)

@@ -158,8 +158,8 @@ def _add_files(app: FastAPI, site: Site) -> None:
     def words(language: str) -> Response:
         return JSONResponse(viewer_words(_texts(language).language))
 
-    @app.get("/viewer/{language}/{case_id}")
-    def viewer(language: str, case_id: str) -> Response:  # its script reads both from the address
+    @app.get("/viewer/{language}/{case_id}")  # its script reads both from the address
+    def viewer() -> Response:
         return FileResponse(HERE / "viewer" / "viewer.html")
 
     @app.api_route("/scan/{case_id}/{name}", methods=["GET", "HEAD"])

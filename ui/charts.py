@@ -83,7 +83,8 @@ def _band(reference: ReferenceRange | None, bounds: Bounds) -> str:
     high = bounds[1] if reference.high is None else reference.high
     top, bottom = _y(high, bounds), _y(low, bounds)
     limits = "".join(
-        f'<text x="{LEFT - 6}" y="{_y(side, bounds) + 4:.1f}" text-anchor="end">{number(side)}</text>'
+        f'<text x="{LEFT - 6}" y="{_y(side, bounds) + 4:.1f}" text-anchor="end">'
+        f"{number(side)}</text>"
         for side in (reference.low, reference.high)
         if side is not None
     )

@@ -5,7 +5,6 @@ import logging
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -133,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     federate.add_argument("--rounds", type=int, default=3)
     federate.add_argument("--out", type=Path, required=True)
     federate.add_argument("--seed", type=int, default=0)
+    federate.add_argument("--trained-on", default="", help="what the cases are, for the model card")
 
     doctor = command(
         "doctor",
@@ -147,13 +147,29 @@ def _parser() -> argparse.ArgumentParser:
 def _import(args: argparse.Namespace) -> int:
     """Register every source, then prepare what has no evidence yet."""
     from clinical.diagnoses import load_scheme
-    from fusion.intake import Source, Tools, read_pairs, register, unprepared
+    from fusion.intake import Tools, unprepared
     from fusion.store import Site
 
-    began = time.perf_counter()
-    sources = read_pairs(args.pairs) if args.pairs else []
+    sources = _sources(args)
+    folder = str(args.text_encoder.resolve()) if args.text_encoder else ""
+    site = Site.create(args.site, text_encoder=folder)
+    if args.model:
+        _install_model(site, args.model)
+    scheme, tools = load_scheme(), Tools(_encoder_folder(site))
+    with tools.timed("import"):
+        refused = sum(not _register(site, source, scheme, len(sources)) for source in sources)
+    _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)
+    print(_cost(tools.seconds))
+    return 1 if refused else 0
+
+
+def _sources(args: argparse.Namespace) -> list:  # type: ignore[type-arg]
+    """The files named on the command line, case by case, all of which exist."""
+    from fusion.intake import Source, read_pairs
+
     if args.scan and len(args.bundles) > 1:
         raise ValueError("--scan goes with one bundle; list several pairs in a CSV for --pairs")
+    sources = read_pairs(args.pairs) if args.pairs else []
     sources += [Source(bundle, args.scan) for bundle in args.bundles]
     if args.scan and not args.bundles:
         sources.append(Source(None, args.scan))
@@ -162,32 +178,26 @@ def _import(args: argparse.Namespace) -> int:
     for path in (p for source in sources for p in (source.bundle, source.scan) if p):
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-    site = Site.create(
-        args.site, text_encoder=str(args.text_encoder.resolve()) if args.text_encoder else ""
-    )
-    if args.model:
-        _install_model(site, args.model)
-    scheme = load_scheme()
-    refused = 0
-    for source in sources:
-        try:
-            registered = register(site, source, scheme)
-        except ValueError as error:
-            refused += 1
-            print(f"refused: {source.bundle or source.scan}: {_one_line(error)}", file=sys.stderr)
-            continue
-        if not registered.changed:
-            print(f"case {registered.case_id}: already here, nothing changed")
-        elif registered.report is not None:
-            head, *lines = registered.report.summary()
-            print(f"case {registered.case_id}: {head}")
-            if len(sources) <= FEW:
-                print(*lines, sep="\n")
-    tools = Tools(_encoder_folder(site))
-    tools.seconds["import"] = time.perf_counter() - began
-    _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)
-    print(_cost(tools.seconds))
-    return 1 if refused else 0
+    return sources
+
+
+def _register(site, source, scheme, n_sources: int) -> bool:  # type: ignore[no-untyped-def]
+    """Register one source and say what became of it; False where it was refused."""
+    from fusion.intake import register
+
+    try:
+        registered = register(site, source, scheme)
+    except ValueError as error:
+        print(f"refused: {source.bundle or source.scan}: {_one_line(error)}", file=sys.stderr)
+        return False
+    if not registered.changed:
+        print(f"case {registered.case_id}: already here, nothing changed")
+    elif registered.report is not None:
+        head, *lines = registered.report.summary()
+        print(f"case {registered.case_id}: {head}")
+        if n_sources <= FEW:
+            print(*lines, sep="\n")
+    return True
 
 
 def _prepare_all(site, tools, case_ids, scheme) -> None:  # type: ignore[no-untyped-def]
@@ -296,7 +306,13 @@ def _federate(args: argparse.Namespace) -> int:
     for site in args.sites:
         if not (site / "site.toml").is_file():
             raise ValueError(f"{site} is not a site: it has no site.toml; import something first")
-    simulate(args.sites, args.out, rounds=args.rounds, seed=args.seed)
+    federated = simulate(
+        args.sites, args.out, rounds=args.rounds, seed=args.seed, trained_on=args.trained_on
+    )
+    for number, loss in enumerate(federated.rounds, 1):
+        print(f"round {number}: validation loss {loss:.3f}")
+    for site, model in zip(args.sites, federated.models, strict=True):
+        print(f"{site.name}: the model, calibrated on its own cases, is in {model}")
     return 0
 
 

@@ -1,7 +1,6 @@
 """The review page itself: Gradio blocks of one language, and what happens on a click."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -87,6 +86,7 @@ def build_page(site: Site, assistant: Diagnoses, language: str) -> gr.Blocks:
         language: ``en`` or ``zh``.
     """
     texts = load_texts(language)
+    page: gr.Blocks
     with gr.Blocks(
         title=texts("title"), fill_width=True, analytics_enabled=False, delete_cache=(3600, 3600)
     ) as page:
@@ -296,81 +296,111 @@ def _refusal(
     return None if reason.strip() else "need_reason"
 
 
+class Events:
+    """What each event of the page answers: new contents of `names`, the rest left as it is."""
+
+    def __init__(self, actions: Actions, names: list[str]) -> None:
+        self.actions, self.names = actions, names
+
+    def answer(self, contents: dict[str, Any]) -> list[Any]:
+        """Contents by name as the list that Gradio wants."""
+        return [contents.get(name, gr.skip()) for name in self.names]
+
+    def arrive(self, request: gr.Request) -> list[Any]:
+        """Fill the page; open the case that its address names."""
+        actions, case_id = self.actions, request.query_params.get("case", "")
+        contents = {
+            "top": views.header(actions.site.name, _user(request), actions.texts),
+            "worklist": actions.worklist("", "all", None),
+            "notice": actions.notice(None),
+        }
+        if any(row.case_id == case_id for row in actions.site.cases()):
+            contents |= self._opened(case_id, "", "all", request)
+        return self.answer(contents)
+
+    def pick_case(
+        self, search: str, status: str, event: gr.EventData, request: gr.Request
+    ) -> list[Any]:
+        """Open the chosen case."""
+        return self.answer(self._opened(str(event.pick), search, status, request))
+
+    def _opened(
+        self, case_id: str, search: str, status: str, request: gr.Request
+    ) -> dict[str, Any]:
+        """Contents for a case; the audit trail notes who looked."""
+        case = self.actions.read(case_id)
+        self.actions.site.audit(_user(request), "open", case_id)
+        listed = self.actions.worklist(search, status, case)
+        return self.actions.show(case) | {"worklist": listed}
+
+    def pick_label(self, case: OpenCase | None, event: gr.EventData) -> list[Any]:
+        """Show the evidence of the chosen diagnosis."""
+        scheme, texts, key = self.actions.assistant.scheme, self.actions.texts, str(event.pick)
+        if case is None or key not in {label.key for label in scheme.labels}:
+            return self.answer({})
+        case = case.with_label(key)
+        return self.answer(
+            {
+                "state": case,
+                "assessment": views.assessment(case, scheme, texts),
+                "evidence": sources.evidence_list(case, scheme, texts),
+            }
+        )
+
+    def pick_piece(self, case: OpenCase | None, event: gr.EventData) -> list[Any]:
+        """Show where the chosen evidence comes from."""
+        pieces = case.diagnosis.evidence.get(case.label, ()) if case and case.diagnosis else ()
+        n = int(event.pick) if str(event.pick).isdecimal() else len(pieces)
+        if case is None or n >= len(pieces):
+            return self.answer({})
+        shown = sources.source(pieces[n], case, self.actions.texts)
+        return self.answer({"tabs": gr.update(selected="source"), "source": shown})
+
+    def store(
+        self, case: OpenCase | None, verdict: str | None, syndrome: str | None, causes: list[str],
+        reason: str, search: str, status: str, request: gr.Request,
+    ) -> list[Any]:  # fmt: skip
+        """Store the review and show it among the others."""
+        if case is None:
+            return self.answer({})
+        actions = self.actions
+        after, said = actions.store(case, _user(request), verdict, syndrome, causes, reason)
+        if after is case:
+            return self.answer({"said": said})
+        return self.answer(
+            {
+                "state": after,
+                "said": said,
+                "reviews": views.reviews(after, actions.assistant.scheme, actions.texts),
+                "worklist": actions.worklist(search, status, after),
+            }
+            | actions.empty_review(after)
+        )
+
+
+def _choose(verdict: str | None) -> tuple[Any, Any]:
+    """Show the choice of diagnoses to who overrides."""
+    shown = verdict == OVERRIDE
+    return gr.update(visible=shown), gr.update(visible=shown)
+
+
 def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
     """Tie events to actions; every one private and with a stated limit."""
     names = [name for name in vars(w) if name not in ("search", "status", "store")]
     everything = [getattr(w, name) for name in names]
-    listed = [w.search, w.status, w.state]
-
-    def answer(contents: dict[str, Any]) -> list[Any]:
-        return [contents.get(name, gr.skip()) for name in names]
-
-    def open_case(case_id: str, search: str, status: str, request: gr.Request) -> dict[str, Any]:
-        case = actions.read(case_id)
-        actions.site.audit(_user(request), "open", case.row.case_id)
-        listed = actions.worklist(search, status, case)
-        return actions.show(case) | {"worklist": listed}
-
-    def pick_case(search: str, status: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        return answer(open_case(str(event.pick), search, status, request))
-
-    def arrive(request: gr.Request) -> list[Any]:
-        case_id = request.query_params.get("case", "")
-        top = {"top": views.header(actions.site.name, _user(request), actions.texts)}
-        if any(row.case_id == case_id for row in actions.site.cases()):
-            return answer(open_case(case_id, "", "all", request) | top)
-        return answer(
-            top | {"worklist": actions.worklist("", "all", None), "notice": actions.notice(None)}
-        )
-
-    def pick_label(case: OpenCase | None, event: gr.EventData) -> list[Any]:
-        key = str(event.pick)
-        if case is None or key not in {label.key for label in actions.assistant.scheme.labels}:
-            return answer({})
-        case, scheme, texts = case.with_label(key), actions.assistant.scheme, actions.texts
-        return answer({
-            "state": case,
-            "assessment": views.assessment(case, scheme, texts),
-            "evidence": sources.evidence_list(case, scheme, texts),
-        })  # fmt: skip
-
-    def pick_piece(case: OpenCase | None, event: gr.EventData) -> tuple[Any, Any]:
-        pieces = case.diagnosis.evidence.get(case.label, ()) if case and case.diagnosis else ()
-        n = int(event.pick) if str(event.pick).isdecimal() else -1
-        if case is None or not 0 <= n < len(pieces):
-            return gr.skip(), gr.skip()
-        return gr.update(selected="source"), sources.source(pieces[n], case, actions.texts)
-
-    def choose(verdict: str | None) -> tuple[Any, Any]:
-        shown = verdict == OVERRIDE
-        return gr.update(visible=shown), gr.update(visible=shown)
-
-    def store(
-        case: OpenCase | None, verdict: str | None, syndrome: str | None, causes: list[str],
-        reason: str, search: str, status: str, request: gr.Request,
-    ) -> list[Any]:  # fmt: skip
-        if case is None:
-            return answer({})
-        after, said = actions.store(case, _user(request), verdict, syndrome, causes, reason)
-        if after is case:
-            return answer({"said": said})
-        shown = views.reviews(after, actions.assistant.scheme, actions.texts)
-        renewed = {"state": after, "said": said, "reviews": shown}
-        renewed["worklist"] = actions.worklist(search, status, after)
-        return answer(renewed | actions.empty_review(after))
-
-    def on(event: Callable[..., Any], fn: Callable[..., Any], inputs: Any, outputs: Any) -> None:
-        event(fn, inputs, outputs, concurrency_limit=SEVERAL, **PRIVATE)
-
-    on(page.load, arrive, None, everything)
-    on(w.search.input, actions.worklist, listed, w.worklist)
-    on(w.status.input, actions.worklist, listed, w.worklist)
-    on(w.worklist.select, pick_case, [w.search, w.status], everything)
-    on(w.assessment.select, pick_label, w.state, everything)
-    on(w.evidence.select, pick_piece, w.state, [w.tabs, w.source])
-    on(w.verdict.input, choose, w.verdict, [w.syndrome, w.causes])
-    on(w.store.click, store, [w.state, w.verdict, w.syndrome, w.causes, w.reason, w.search,
-                              w.status], everything)  # fmt: skip
+    events, listed = Events(actions, names), [w.search, w.status, w.state]
+    decision = [w.state, w.verdict, w.syndrome, w.causes, w.reason, w.search, w.status]
+    for event, answer, inputs, outputs in (
+        (page.load, events.arrive, None, everything),
+        (w.search.input, actions.worklist, listed, w.worklist),
+        (w.status.input, actions.worklist, listed, w.worklist),
+        (w.worklist.select, events.pick_case, [w.search, w.status], everything),
+        (w.assessment.select, events.pick_label, w.state, everything),
+        (w.evidence.select, events.pick_piece, w.state, everything),
+        (w.verdict.input, _choose, w.verdict, [w.syndrome, w.causes]),
+        (w.store.click, events.store, decision, everything),
+    ):
+        event(answer, inputs, outputs, concurrency_limit=SEVERAL, **PRIVATE)
 
 
 def _user(request: gr.Request) -> str:

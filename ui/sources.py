@@ -281,7 +281,9 @@ def unit(ucum: str) -> str:
 
 def _fact_source(pointer: FactPointer, record: PatientRecord, texts: Texts) -> str:
     """What the resource says that states a fact."""
-    rows = [("name", pointer.display), ("code", pointer.code), ("resource", pointer.resource_id)]
+    rows: list[tuple[str, object]] = [
+        ("name", pointer.display), ("code", pointer.code), ("resource", pointer.resource_id)
+    ]  # fmt: skip
     for condition in record.conditions:
         if condition.id == pointer.resource_id:
             rows += [("status", condition.clinical_status), ("onset", condition.onset)]

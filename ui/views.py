@@ -229,8 +229,8 @@ def brief(name: str) -> str:
     """A diagnosis's name without its explanation.
 
     Example:
-        >>> brief("Prion disease, including Creutzfeldt-Jakob disease"), brief("朊病毒病（含克雅病）")
-        ('Prion disease', '朊病毒病')
+        >>> brief("Normal (no disease)"), brief("朊病毒病（含克雅病）")
+        ('Normal', '朊病毒病')
     """
     return re.split(r"[,，]| ?[(（]", name)[0]
 
@@ -301,8 +301,9 @@ def label_names(keys: Iterable[str], scheme: Scheme, texts: Texts) -> str:
 
 
 def proposal(found: Diagnosis, scheme: Scheme) -> tuple[str, ...]:
-    """What agreeing means: the likeliest syndrome and, unless it is the first (normal), every
-    cause that is more likely than not.
+    """What agreeing means: the likeliest syndrome and the causes that are likelier than not.
+
+    The first syndrome of a scheme is the normal one and has no cause.
     """
     chances = found.probabilities
     syndrome = max((label.key for label in scheme.syndromes), key=chances.__getitem__, default="")

@@ -145,6 +145,7 @@ def test_a_federation_of_one_is_plain_training(
     np.testing.assert_allclose(federated_weights, task.pack(plain), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_site_that_fails_ends_the_simulation(
     hospital: Hospital, plan: Plan, tmp_path: Path
 ) -> None:

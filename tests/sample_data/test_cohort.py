@@ -25,14 +25,17 @@ CASES = range(40)
 FORBIDDEN = (
     "dementia", "alzheimer", "lewy", "frontotemporal", "hydrocephalus", "prion", "creutzfeldt",
     "cognitive impairment", "parkinson", "huntington", "depress", "brain injury", "encephalopathy",
-    "痴呆", "阿尔茨海默", "路易", "额颞", "脑积水", "朊", "克雅", "认知障碍", "帕金森", "亨廷顿", "抑郁症", "脑损伤",
+    "痴呆", "阿尔茨海默", "路易", "额颞",
+    "脑积水", "朊", "克雅", "认知障碍", "帕金森", "亨廷顿", "抑郁症", "脑损伤",
 )  # fmt: skip
 
 
 @cache
 def bundle(index: int, seed: int = 0) -> bytes:
     """One bundle of the cohort."""
-    return bundle_bytes(draw_patient(hospital_of(index), seed, index), hospital_of(index), seed, index)
+    return bundle_bytes(
+        draw_patient(hospital_of(index), seed, index), hospital_of(index), seed, index
+    )
 
 
 def resources(index: int) -> list[dict[str, object]]:
@@ -118,7 +121,9 @@ def test_hospitals_differ_in_prevalence_language_and_what_is_missing() -> None:
     }
     assert rate["harbour"] > rate["river"] + 0.05
     records = {n: read_bundle(bundle(n))[0] for n in CASES}
-    chinese = {hospital_of(n).name for n, r in records.items() if "zh" in {m.language for m in r.notes}}
+    chinese = {
+        hospital_of(n).name for n, r in records.items() if "zh" in {m.language for m in r.notes}
+    }
     tapped = {
         hospital_of(n).name
         for n, r in records.items()

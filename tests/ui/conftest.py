@@ -37,11 +37,15 @@ def record(*, name: str = "Ada Example", notes: bool = True) -> PatientRecord:
     """A record with every kind of entry."""
     loinc = ("72106-8", "MMSE")
     scores = tuple(
-        Observation(f"o{year}", *loinc, value, "{score}", ReferenceRange(24, 30), dt.date(year, 3, 9))
+        Observation(
+            f"o{year}", *loinc, value, "{score}", ReferenceRange(24.0, 30.0), dt.date(year, 3, 9)
+        )
         for year, value in ((2022, 27.0), (2023, 25.0), (2024, 21.0))
     )
     vitamin = Observation("o9", "2132-9", "Vitamin B12", 180.0, "pg/mL", None, dt.date(2024, 3, 1))
-    note = Note("n1", Coding("http://loinc.org", "34131-3", "Neurology note"), TEXT, scores[-1].date)
+    note = Note(
+        "n1", Coding("http://loinc.org", "34131-3", "Neurology note"), TEXT, scores[-1].date
+    )
     hypertension = Coding("http://snomed.info/sct", "38341003", "Hypertensive disorder")
     return PatientRecord(
         "p1", "male", name, dt.date(1950, 5, 4), 12.0, (*scores, vitamin),
@@ -54,6 +58,7 @@ def record(*, name: str = "Ada Example", notes: bool = True) -> PatientRecord:
 
 def tokens(*, scan: bool = True, notes: bool = True) -> dict:
     """Evidence with pointers that lead somewhere; the features mean nothing."""
+
     def clinical(*pointers: object) -> ClinicalTokens:
         n = len(pointers)
         return ClinicalTokens(
@@ -62,7 +67,10 @@ def tokens(*, scan: bool = True, notes: bool = True) -> dict:
 
     start = TEXT.index(SENTENCE)
     attack = SentencePointer("n1", TEXT.index(ATTACK), TEXT.index(ATTACK) + len(ATTACK))
-    regions = (RegionPointer("left hippocampus", 2310.0, 2.4), RegionPointer("third ventricle", 1900.0, None))
+    regions = (
+        RegionPointer("left hippocampus", 2310.0, 2.4),
+        RegionPointer("third ventricle", 1900.0, None),
+    )
     kinds = torch.tensor([REGION_INDEX[region.region] for region in regions])
     made = {
         "scan": RegionTokens(torch.zeros(2, 84), kinds, torch.ones(2), regions),
@@ -80,6 +88,7 @@ class FixedAssistant:
     scheme = load_scheme()
 
     def diagnose(self, case) -> Diagnosis:
+        """Dementia, whatever the case."""
         chances = dict.fromkeys([label.key for label in self.scheme.labels], 0.04)
         chances |= {"NC": 0.05, "MCI": 0.21, "DE": 0.74, "AD": 0.68, "VD": 0.22}
         pieces = [(m, n, p) for m in case.tokens for n, p in enumerate(case.tokens[m].pointers)]
@@ -123,11 +132,14 @@ def add_case(site: Site, case_id: str, *, scan: bool = True, notes: bool = True)
     if scan:
         phantom(site.case_folder(case_id))
     site.save_tokens(
-        case_id, tokens(scan=scan, notes=notes), findings=["MMSE fell by 6 in two years"], encoder="0"
+        case_id,
+        tokens(scan=scan, notes=notes),
+        findings=["MMSE fell by 6 in two years"],
+        encoder="0",
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def site(tmp_path: Path) -> Site:
     """Two cases: one complete, one without scan and notes."""
     made = Site.create(tmp_path / "site", name="North hospital")
@@ -136,7 +148,7 @@ def site(tmp_path: Path) -> Site:
     return made
 
 
-@pytest.fixture()
+@pytest.fixture
 def assistant() -> FixedAssistant:
     """The assistant of fixed opinion."""
     return FixedAssistant()

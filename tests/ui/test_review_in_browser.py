@@ -23,7 +23,7 @@ PASSWORD = "a long enough password"
 PATIENCE_MS = 60_000
 
 
-@pytest.fixture()
+@pytest.fixture
 def address(site, assistant) -> Iterator[str]:
     """The page served on a free port of this machine."""
     accounts = Accounts()
@@ -44,7 +44,7 @@ def address(site, assistant) -> Iterator[str]:
     thread.join(10)
 
 
-@pytest.fixture()
+@pytest.fixture
 def browser() -> Iterator[object]:
     """Headless Chromium."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the playwright package")
