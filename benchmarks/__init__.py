@@ -1,1 +1,1 @@
-"""One script per claim. `python -m benchmarks` runs them and puts what they print into the README."""
+"""One script per claim; `python -m benchmarks` puts what they print into the README."""

@@ -25,7 +25,6 @@ from fusion.model import DiagnosticModel
 from fusion.store import Site
 from fusion.train import TrainConfig, fit
 
-
 RUNS = Path(__file__).parents[1] / "runs"
 HOSPITALS = ("north", "river", "harbour")
 SITES = [RUNS / "sites" / name for name in HOSPITALS]
@@ -56,7 +55,8 @@ def scores(
     calibrator = calibrate(network, calibrated_on.calibration)
     everyone = [case for cases in tests for case in cases]
     found = [
-        evaluate(network, calibrator, cases, plan.scheme, resamples=2) for cases in (*tests, everyone)
+        evaluate(network, calibrator, cases, plan.scheme, resamples=2)
+        for cases in (*tests, everyone)
     ]
     numbers = [*(evaluation.mean_auroc for evaluation in found), found[-1].balanced_accuracy]
     return [math.nan if number is None else number for number in numbers]
@@ -110,8 +110,8 @@ def main() -> None:
         for site, test in zip(args.sites, tests, strict=True)
     )
     print(
-        f"Synthetic cases. Mean AUROC over the diagnoses with enough test patients, mean ± standard "
-        f"deviation over {args.repeats} splits and seeds. Cases to train on and to test on: {counts}.\n"
+        "Synthetic cases. Mean AUROC over the diagnoses with enough test patients, mean ± standard "
+        f"deviation over {args.repeats} splits and seeds. Cases to train and test on:\n{counts}.\n"
     )
     print(table(args.sites, repeats))
 

@@ -37,7 +37,9 @@ def main() -> None:
     best = max(developed.comparisons, key=lambda pair: pair.alone.mean_auroc or 0.0)
     alone, fused = best.alone.mean_auroc or 0.0, best.fused.mean_auroc or 0.0
     verb = "beats" if fused > alone else "does not beat"
-    print(f"\nFusion {verb} the best single modality ({best.alone.name}): {fused:.3f}, {alone:.3f}.")
+    print(
+        f"\nFusion {verb} the best single modality ({best.alone.name}): {fused:.3f}, {alone:.3f}."
+    )
     falls = _falls(developed, cases)
     print(f"\nDeleting the three top-ranked tokens lowers the probability of a true label by "
           f"{falls[0]:.3f} on average,\ndeleting three at random by {falls[1]:.3f}.")  # fmt: skip
@@ -50,7 +52,11 @@ def _falls(developed, cases) -> tuple[float, float]:  # type: ignore[no-untyped-
     falls = []
     for key in ("DE", "AD"):
         column = keys.index(key)
-        true = [c for c in cases if c.labels and _has(c.labels, column, len(checkpoint.scheme.syndromes))]
+        true = [
+            c
+            for c in cases
+            if c.labels and _has(c.labels, column, len(checkpoint.scheme.syndromes))
+        ]
         falls.append(deletion_check(checkpoint.model, checkpoint.calibrator, true[:40], column))
     top, random = np.mean(falls, axis=0)
     return float(top), float(random)

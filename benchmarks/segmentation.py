@@ -27,7 +27,9 @@ def main() -> None:
         sides = [scores[r.key] for r in REGIONS if r.name == name and r.key in scores]
         mean, worst = np.mean([s["mean"] for s in sides]), min(s["min"] for s in sides)
         print(f"| {name} | {mean:.3f} | {worst:.3f} |")
-    print(f"| **mean of all regions** | **{np.mean([s['mean'] for s in scores.values()]):.3f}** | |")
+    print(
+        f"| **mean of all regions** | **{np.mean([s['mean'] for s in scores.values()]):.3f}** | |"
+    )
 
 
 if __name__ == "__main__":

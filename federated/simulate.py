@@ -90,12 +90,17 @@ def simulate(
 
 
 def _deliver(
-    folders: Sequence[Path], cases: Sequence[SiteCases], plan: Plan, out: Path, rounds: int, trained_on: str
+    folders: Sequence[Path],
+    cases: Sequence[SiteCases],
+    plan: Plan,
+    out: Path,
+    rounds: int,
+    trained_on: str,
 ) -> tuple[Path, ...]:
     """Each hospital's model folder."""
     n_cases = sum(len(c.train) for c in cases)
     card = ModelCard(
-        trained_on=f"{trained_on or 'cases'} of {len(folders)} sites, federated over {rounds} rounds",
+        trained_on=f"{trained_on or 'cases'} of {len(folders)} sites, federated in {rounds} rounds",
         n_cases=n_cases,
         text_encoder=plan.text_encoder[:12],
         text_encoder_sha256=plan.text_encoder,

@@ -169,8 +169,8 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
     unread = sum(note.language not in tools.encoder.languages for note in record.notes)
     if unread:
         findings.append(
-            f"{unread} of {len(record.notes)} notes are in a language that {tools.encoder.name} does "
-            "not read; they weigh little."
+            f"{unread} of {len(record.notes)} notes are in a language that {tools.encoder.name} "
+            "does not read; they weigh little."
         )
     tokens: dict[Modality, Tokens] = {}
     if row.scan_sha256:

@@ -1,11 +1,11 @@
 """A site: one hospital's folder with its cases, models, reviews and audit trail.
 
-    site.toml             name, salt of the patient keys, text encoder, database URL
-    site.db               SQLite, unless site.toml names another database
-    bundles/SHA256.json   the bytes that were imported, unchanged
-    scans/SHA256.nii.gz   the same for scans
-    cases/ID/             record.json, report.json, T1w.nii.gz, regions.nii.gz, tokens
-    model/                the diagnostic model in use (`fusion.checkpoint`)
+site.toml             name, salt of the patient keys, text encoder, database URL
+site.db               SQLite, unless site.toml names another database
+bundles/SHA256.json   the bytes that were imported, unchanged
+scans/SHA256.nii.gz   the same for scans
+cases/ID/             record.json, report.json, T1w.nii.gz, regions.nii.gz, tokens
+model/                the diagnostic model in use (`fusion.checkpoint`)
 """
 
 import datetime as dt
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import safe_open
@@ -32,7 +33,7 @@ from fusion.case import MODALITIES, Case, Labels, Modality, Tokens
 from imaging.encoder import RegionPointer, RegionTokens
 
 RECORD = TypeAdapter(PatientRecord)
-POINTERS = {
+POINTERS: dict[Modality, TypeAdapter[Any]] = {
     "scan": TypeAdapter(tuple[RegionPointer, ...]),
     "notes": TypeAdapter(tuple[SentencePointer, ...]),
     "labs": TypeAdapter(tuple[AnalytePointer, ...]),
@@ -274,9 +275,7 @@ class Site:
         path = self.case_folder(case_id) / "tokens.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file(
-            tensors, partial, {"pointers": json.dumps(pointers), "text_encoder": encoder}
-        )
+        save_file(tensors, partial, {"pointers": json.dumps(pointers), "text_encoder": encoder})
         partial.replace(path)
         with self.session() as session:
             row = session.get_one(CaseRow, case_id)

@@ -105,28 +105,33 @@ def segment(net: RegionNet, prepared: Scan) -> Segmentation:
     confidence = _pool(probability[:, None], labels, n)[1:, 0]
     described = torch.cat([_pool(rows.float(), labels, n), _pool_coarse(coarse, grid, n)], dim=1)
     region_map = np.zeros(prepared.voxels.shape, dtype=np.uint8)
-    there, here = _overlap(region_map.shape, centre)
+    there, here = _overlap(region_map.shape, centre, WINDOW)
     region_map[there] = grid.numpy()[here]
     return Segmentation(region_map, prepared.affine, described[1:].numpy(), confidence.numpy())
 
 
 def cut(
-    volume: Shaped[np.ndarray, "i j k"], centre: Sequence[int]
+    volume: Shaped[np.ndarray, "i j k"],
+    centre: Sequence[int],
+    size: tuple[int, int, int] = WINDOW,
 ) -> Shaped[np.ndarray, "i2 j2 k2"]:
-    """The `WINDOW` around a voxel; zero beyond the volume."""
-    window = np.zeros(WINDOW, dtype=volume.dtype)
-    there, here = _overlap(volume.shape, centre)
-    window[here] = volume[there]
-    return window
+    """A box of `size` voxels around a voxel; zero beyond the volume."""
+    box = np.zeros(size, dtype=volume.dtype)
+    there, here = _overlap(volume.shape, centre, size)
+    box[here] = volume[there]
+    return box
 
 
 def _overlap(
-    shape: Sequence[int], centre: Sequence[int]
+    shape: Sequence[int], centre: Sequence[int], size: tuple[int, int, int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where volume and window overlap: in the volume's voxels, and in the window's."""
-    low = [c - w // 2 for c, w in zip(centre, WINDOW, strict=True)]
-    there = [slice(max(a, 0), max(min(a + w, n), 0)) for a, w, n in zip(low, WINDOW, shape, strict=True)]
-    here = [slice(t.start - a, t.stop - a) for t, a in zip(there, low, strict=True)]
+    """Where volume and box overlap: in the volume's voxels, and in the box's."""
+    there, here = [], []
+    for n, c, w in zip(shape, centre, size, strict=True):
+        low = c - w // 2
+        start, stop = max(low, 0), max(min(low + w, n), 0)
+        there.append(slice(start, stop))
+        here.append(slice(start - low, stop - low))
     return tuple(there), tuple(here)
 
 

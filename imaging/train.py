@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Compose
+from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import (
     RandAdjustContrastd,
     RandBiasFieldd,
@@ -35,7 +35,7 @@ from tqdm import tqdm
 from imaging.prepare import normalize, to_ras
 from imaging.regions import REGIONS, from_muse, mirrored_labels
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, WINDOW, RegionNet, segment
+from imaging.segment import WEIGHTS, WINDOW, RegionNet, cut, segment
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         if rng.random() < 0.3:  # as if the skull had been removed
             voxels = voxels * (region_map > 0)
         centre = np.argwhere(region_map > 0).mean(axis=0).round().astype(int)
-        size = np.array(WINDOW) + 24  # room for the rotation
-        image, labels = (_cut(a, centre, size) for a in (voxels, region_map))
+        i, j, k = (n + 24 for n in WINDOW)  # room for the rotation
+        image, labels = (cut(a, centre.tolist(), (i, j, k)) for a in (voxels, region_map))
         sample = {
             "image": MetaTensor(torch.from_numpy(image)[None]),
             "labels": MetaTensor(torch.from_numpy(labels)[None].float()),
@@ -156,14 +156,6 @@ def drawn_voxels(target: Int[Tensor, "i j k"], n: int) -> Int[Tensor, " drawn"]:
     anywhere = torch.randint(target.numel(), (n // 2,), device=target.device)
     chosen = torch.randint(len(inside), (n - n // 2,), device=target.device)
     return torch.cat([anywhere, inside[chosen]])
-
-
-def _cut(volume: np.ndarray, centre: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """A box of the given size around a voxel, zero beyond the volume."""
-    padded = np.pad(volume, [(int(n), int(n)) for n in size])
-    low = centre + size - size // 2
-    box = tuple(slice(int(a), int(a + n)) for a, n in zip(low, size, strict=True))
-    return np.ascontiguousarray(padded[box])
 
 
 def loss_of(
@@ -199,7 +191,7 @@ def train(
     torch.manual_seed(config.seed)
     subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
     net = RegionNet.load(start).train() if start else RegionNet()
-    net = net.to(device, memory_format=torch.channels_last_3d)
+    net = net.to(device)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
@@ -305,7 +297,9 @@ def dice_by_region(net: RegionNet, data: Path, subjects: list[str]) -> dict[str,
 
 def main() -> None:
     """Train, then measure Dice on the held-out subjects into ``segment_dice.json``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--start", type=Path, help="folder of weights to start from")
@@ -316,9 +310,10 @@ def main() -> None:
     config = SegmentTrainConfig(steps=args.steps)
     net = train(args.data, args.out, config, args.device, args.start)
     _, test = held_out([p.name.removesuffix(".nii.gz") for p in (args.data / "t1").iterdir()])
-    table = {"config": asdict(config), "held_out": len(test), "dice": dice_by_region(net, args.data, test)}
+    dice = dice_by_region(net, args.data, test)
+    table = {"config": asdict(config), "held_out": len(test), "dice": dice}
     (args.out / "segment_dice.json").write_text(json.dumps(table, indent=2) + "\n")
-    log.info("mean Dice %.3f", np.mean([d["mean"] for d in table["dice"].values()]))
+    log.info("mean Dice %.3f", np.mean([score["mean"] for score in dice.values()]))
 
 
 if __name__ == "__main__":

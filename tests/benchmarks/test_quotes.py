@@ -1,6 +1,7 @@
 """What the README claims is what the benchmarks printed."""
 
 import pytest
+
 from benchmarks.__main__ import BLOCK, QUOTING, quote
 
 

@@ -7,7 +7,7 @@ import torch
 
 from clinical.diagnoses import load_scheme
 from clinical.evidence import ClinicalTokens, SentencePointer
-from clinical.record import Note, Coding, PatientRecord
+from clinical.record import Coding, Note, PatientRecord
 from fusion.store import CaseRow, Site, SiteError, labels_of, now
 
 
