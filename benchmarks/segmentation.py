@@ -7,7 +7,7 @@ import numpy as np
 
 from imaging.regions import REGIONS
 from imaging.segment import RegionNet
-from imaging.train import dice_by_region, held_out
+from imaging.train import dice_by_region, held_out, usable
 
 IXI = Path(__file__).parents[2] / "shared" / "data" / "ixi_t1_2mm"
 
@@ -19,9 +19,11 @@ def main() -> None:
     args, _ = parser.parse_known_args()
     subjects = [path.name.removesuffix(".nii.gz") for path in (args.ixi / "t1").iterdir()]
     _, test = held_out(subjects)
-    scores = dice_by_region(RegionNet.load(), args.ixi, test)
+    kept = usable(args.ixi, test)
+    scores = dice_by_region(RegionNet.load(), args.ixi, kept)
     names = list(dict.fromkeys(region.name for region in REGIONS))
-    print(f"Dice against DLMUSE on {len(test)} held-out IXI subjects (2 mm, one scanner).\n")
+    print(f"Dice against DLMUSE on {len(kept)} of {len(test)} held-out IXI subjects (2 mm, one")
+    print("scanner); those left out have label maps with both hemispheres on one side.\n")
     print("| structure | mean Dice | worst subject |\n|---|---|---|")
     for name in names:
         sides = [scores[r.key] for r in REGIONS if r.name == name and r.key in scores]

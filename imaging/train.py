@@ -33,7 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imaging.prepare import normalize, to_ras
-from imaging.regions import REGIONS, from_muse, mirrored_labels
+from imaging.regions import REGION_INDEX, REGIONS, from_muse, mirrored_labels
 from imaging.scan import Scan
 from imaging.segment import WEIGHTS, WINDOW, RegionNet, cut, segment
 
@@ -64,6 +64,26 @@ def held_out(ids: list[str]) -> tuple[list[str], list[str]]:
     """
     ordered = sorted(ids)
     return [s for n, s in enumerate(ordered) if n % 5], ordered[::5]
+
+
+def has_both_sides(region_map: Integer[np.ndarray, "i j k"]) -> bool:
+    """Whether left and right white matter are of like size in a label map.
+
+    Of the 150 IXI label maps four put most of both hemispheres on one side.
+    """
+    left, right = (
+        np.count_nonzero(region_map == REGION_INDEX[f"{side} cerebral white matter"] + 1)
+        for side in ("left", "right")
+    )
+    return 0.8 < left / max(right, 1) < 1.25
+
+
+def usable(data: Path, subjects: list[str]) -> list[str]:
+    """Subjects whose label map can be trusted about sides; the others are logged."""
+    good = [s for s in subjects if has_both_sides(read_pair(data, s)[1])]
+    for subject in sorted(set(subjects) - set(good)):
+        log.warning("%s left out: its label map has both hemispheres on one side", subject)
+    return good
 
 
 def read_pair(data: Path, subject: str) -> tuple[Scan, np.ndarray]:
@@ -197,7 +217,7 @@ def train(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
     done = _resume(out, net, average, optimizer)
-    windows = Windows(data, subjects, config, done)
+    windows = Windows(data, usable(data, subjects), config, done)
     weights = label_weights((labels for _, labels in windows.pairs), config.rare).to(device)
     loader = iter(
         torch.utils.data.DataLoader(windows, batch_size=1, num_workers=1, prefetch_factor=4)
@@ -310,6 +330,7 @@ def main() -> None:
     config = SegmentTrainConfig(steps=args.steps)
     net = train(args.data, args.out, config, args.device, args.start)
     _, test = held_out([p.name.removesuffix(".nii.gz") for p in (args.data / "t1").iterdir()])
+    test = usable(args.data, test)
     dice = dice_by_region(net, args.data, test)
     table = {"config": asdict(config), "held_out": len(test), "dice": dice}
     (args.out / "segment_dice.json").write_text(json.dumps(table, indent=2) + "\n")
