@@ -1,10 +1,11 @@
 """How large a region is for the patient's age, sex and head size.
 
-    python -m imaging.norms --tables ../shared/data/ixi_volumes --out imaging/weights/norms.json
+    python -m imaging.norms --tables ../shared/data/ixi_volumes --scans ../shared/data/ixi_t1_2mm
 
 fits one regression a region on healthy adults: the logarithm of the volume on the logarithm
 of head size, age, its square and sex. What is left over is close to normal, so a deviation
-in its standard deviations gives the centile.
+in its standard deviations gives the centile. With ``--scans`` the offset of our network's volumes
+against the tables' is measured too, and its spread widens the norm.
 """
 
 import argparse
@@ -14,11 +15,11 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from imaging.regions import REGIONS
 
@@ -208,16 +209,60 @@ def fit_norms(brains: Brains) -> Norms:
     return Norms(SOURCE, len(brains.ids), ages, middle_age, middle_head, regions)
 
 
+def fit_offsets(norms: Norms, data: Path, n_subjects: int = 40) -> Norms:
+    """Make norms of label-map volumes fit what our network measures.
+
+    Each region's volume by our network is compared with the label map's on scans of the training
+    split, head size allowed for: the mean difference becomes the offset, and its spread widens
+    the norm.
+
+    Args:
+        norms: Fitted to tables of the same kind of label map.
+        data: Folder with ``t1`` and ``seg``, as for `imaging.train`.
+        n_subjects: How many to segment, evenly drawn.
+    """
+    # Here alone, so that whoever only looks up a centile does not load MONAI.
+    from imaging.segment import RegionNet, segment
+    from imaging.train import held_out, read_pair, usable
+
+    ids, _ = held_out([path.name.removesuffix(".nii.gz") for path in (data / "t1").iterdir()])
+    net, differences = RegionNet.load(), []
+    for subject in usable(data, ids[:: max(1, len(ids) // n_subjects)]):
+        scan, truth = read_pair(data, subject)
+        ours, theirs = (_log_volumes(m, norms) for m in (segment(net, scan).region_map, truth))
+        differences.append([a - b for a, b in zip(ours, theirs, strict=True)])
+    mean, spread = np.nanmean(differences, axis=0), np.nanstd(differences, axis=0)
+    regions = {
+        key: RegionNorm(norm.coefficients, math.hypot(norm.sd, float(sd)), float(offset))
+        for (key, norm), offset, sd in zip(norms.regions.items(), mean, spread, strict=True)
+    }
+    return replace(norms, regions=regions)
+
+
+def _log_volumes(region_map: UInt8[np.ndarray, "i j k"], norms: Norms) -> list[float]:
+    """Logarithm of each region's voxels, less what head size explains; NaN where not found."""
+    counts = np.bincount(region_map.ravel(), minlength=len(REGIONS) + 1)[1:]
+    head = math.log(int(counts.sum()))
+    slopes = [norms.regions[region.key].coefficients[1] for region in REGIONS]
+    return [
+        math.log(int(n)) - slope * head if n else math.nan
+        for n, slope in zip(counts, slopes, strict=True)
+    ]
+
+
 def main() -> None:
     """Fit the norms and write them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--tables", type=Path, required=True, help="folder of the IXI tables")
+    parser.add_argument("--scans", type=Path, help="folder with t1 and seg, for the offsets")
     parser.add_argument("--out", type=Path, default=NORMS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     norms = fit_norms(read_tables(args.tables))
+    if args.scans:
+        norms = fit_offsets(norms, args.scans)
     write_norms(norms, args.out)
     log.info("norms of %d people aged %.0f to %.0f in %s", norms.n, *norms.ages, args.out)
 
