@@ -262,8 +262,8 @@ def test_a_spoilt_reply_does_not_spoil_the_average() -> None:
 
 def test_hospitals_weigh_by_their_cases_up_to_a_cap() -> None:
     """Claiming a billion cases must not buy the model."""
-    assert capped([100, 60, 40], 3.0) == [100.0, 60.0, 40.0]
-    assert capped([100, 60, 1e9], 3.0) == [100.0, 60.0, 300.0]
+    assert capped([100.0, 60.0, 40.0], 3.0) == [100.0, 60.0, 40.0]
+    assert capped([100.0, 60.0, 1e9], 3.0) == [100.0, 60.0, 300.0]
 
 
 def test_too_few_usable_replies_end_the_run() -> None:

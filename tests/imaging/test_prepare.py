@@ -49,7 +49,8 @@ def test_a_structure_on_the_left_stays_on_the_left(axes: str) -> None:
 
 def test_the_order_of_storage_changes_no_voxel() -> None:
     """The same head stored in two ways is the same picture to the network."""
-    first, second = (prepare(head(affine_of(a, (96, 96, 96), (1, 1, 1)))) for a in ("RAS", "PSR"))
+    cube = (96, 96, 96)
+    first, second = (prepare(head(affine_of(a, cube, (1, 1, 1)), cube)) for a in ("RAS", "PSR"))
     np.testing.assert_allclose(first.voxels, second.voxels, atol=1e-5)
     np.testing.assert_allclose(first.affine, second.affine, atol=1e-9)
 
