@@ -1,6 +1,6 @@
 """Run benchmarks, keep what they print in ``benchmarks/results`` and quote it in the README.
 
-    python -m benchmarks                      all, about half an hour
+    python -m benchmarks                      all but the long ones, about a quarter of an hour
     python -m benchmarks case_cost            one
     python -m benchmarks --quote              only quote again what lies in results
 
@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = (ROOT / "README.md", ROOT / "docs" / "model_card.md")
-NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated",
-         "attention_heads")  # fmt: skip
+NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated")
+LONG = ("attention_heads",)  # run only when named: an hour or more
 BLOCK = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, *LONG, []], metavar="NAME")
     parser.add_argument("--quote", action="store_true")
     args, rest = parser.parse_known_args()
     for name in [] if args.quote else args.names or NAMES:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from clinical.diagnoses import Scheme
 from fusion.case import MODALITIES, Case, CaseError, Modality
-from fusion.checkpoint import Checkpoint, load
+from fusion.checkpoint import WEIGHTS, Checkpoint, load
 from fusion.explain import Evidence, Explanation, explain
+from fusion.store import sha256
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Diagnosis:
         missing: Modalities the case does not have.
         abstains: Why no diagnosis should be read from this; a key of the page's texts, None
             where one may.
-        model_name: Which model spoke.
+        model_name: Which model spoke: date of its training and beginning of its SHA-256.
         trained_on: What it was trained on, in words.
         text_encoder: Which text encoder read the notes.
     """
@@ -62,7 +63,8 @@ class Assistant:
             fusion.checkpoint.CheckpointError: The folder cannot be used.
         """
         checkpoint = load(folder, text_encoder_sha256)
-        return cls(checkpoint, f"{folder.resolve().name} of {checkpoint.card.date}")
+        fingerprint = sha256((folder / WEIGHTS).read_bytes())[:8]
+        return cls(checkpoint, f"{checkpoint.card.date}-{fingerprint}")
 
     @property
     def scheme(self) -> Scheme:

@@ -72,10 +72,10 @@ def has_both_sides(region_map: Integer[np.ndarray, "i j k"]) -> bool:
     Of the 150 IXI label maps four put most of both hemispheres on one side.
     """
     left, right = (
-        np.count_nonzero(region_map == REGION_INDEX[f"{side} cerebral white matter"] + 1)
+        int((region_map == REGION_INDEX[f"{side} cerebral white matter"] + 1).sum())
         for side in ("left", "right")
     )
-    return 0.8 < left / max(right, 1) < 1.25
+    return 0.8 * right < left < 1.25 * right
 
 
 def usable(data: Path, subjects: list[str]) -> list[str]:
