@@ -7,6 +7,16 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where they are used, so that `--help` is instant
+    from clinical.diagnoses import Scheme
+    from fusion.case import Case
+    from fusion.develop import Developed
+    from fusion.intake import Source, Tools
+    from fusion.store import Site
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # it has no public name
 
 # No library may call out; set before any of them is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -57,22 +67,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_import, _add_train, _add_evaluate, _add_review, _add_account,
+                _add_federate, _add_doctor):  # fmt: skip
+        add(commands)
+    return parser
 
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], what: str, example: str
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name,
-            help=what,
-            description=what[0].upper() + what[1:] + ".",
-            epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(run=run)
-        return sub
 
-    add = command(
-        "import",
+def _command(
+    commands: "Commands", run: Callable[[argparse.Namespace], int], what: str, example: str
+) -> argparse.ArgumentParser:
+    """A command named by its example, with its help."""
+    sub = commands.add_parser(
+        example.split()[1],
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.set_defaults(run=run)
+    return sub
+
+
+def _add_import(commands: "Commands") -> None:
+    add = _command(
+        commands,
         _import,
         "import FHIR R4 bundles and T1-weighted scans as cases",
         "consilium import site bundle.json --scan T1w.nii.gz",
@@ -86,8 +104,10 @@ def _parser() -> argparse.ArgumentParser:
         "--text-encoder", type=Path, help="folder of a DeepSeek-R1-Distill model (new sites)"
     )
 
-    train = command(
-        "train",
+
+def _add_train(commands: "Commands") -> None:
+    train = _command(
+        commands,
         _train,
         "train a diagnostic model on the cases of sites whose diagnoses are known",
         "consilium train north river harbour --out model",
@@ -98,10 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, help="upper limit")
     train.add_argument("--trained-on", default="", help="what the cases are, for the model card")
 
-    evaluate = command(
-        "evaluate",
+
+def _add_evaluate(commands: "Commands") -> None:
+    evaluate = _command(
+        commands,
         _evaluate,
-        "print AUROC and calibration of a model on a site's known cases",
+        "print AUROC and calibration of a model on the known cases of sites",
         "consilium evaluate site --model model",
     )
     evaluate.add_argument("sites", type=Path, nargs="+", metavar="SITE")
@@ -112,18 +134,30 @@ def _parser() -> argparse.ArgumentParser:
         help="score all cases, of which the model saw none; default: its own test patients",
     )
 
-    review = command(
-        "review",
-        _review,
-        "open the review page",
-        "consilium review site --port 7860",
+
+def _add_review(commands: "Commands") -> None:
+    review = _command(
+        commands, _review, "open the review page", "consilium review site --port 7860"
     )
     review.add_argument("site", type=Path, metavar="SITE")
     review.add_argument("--port", type=int, default=7860)
     review.add_argument("--model", type=Path, help="default: the site's own")
 
-    federate = command(
-        "federate",
+
+def _add_account(commands: "Commands") -> None:
+    account = _command(
+        commands,
+        _account,
+        "add a user of the review page, or change the password; it is asked for",
+        "consilium account site dr.lee",
+    )
+    account.add_argument("site", type=Path, metavar="SITE")
+    account.add_argument("user", metavar="USER")
+
+
+def _add_federate(commands: "Commands") -> None:
+    federate = _command(
+        commands,
         _federate,
         "train across sites in Flower's simulation engine, one hospital a client",
         "consilium federate north river harbour --rounds 3 --out runs/federated",
@@ -134,14 +168,15 @@ def _parser() -> argparse.ArgumentParser:
     federate.add_argument("--seed", type=int, default=0)
     federate.add_argument("--trained-on", default="", help="what the cases are, for the model card")
 
-    doctor = command(
-        "doctor",
+
+def _add_doctor(commands: "Commands") -> None:
+    doctor = _command(
+        commands,
         _doctor,
         "say what a site holds, which encoder and model it uses, and what is wrong",
         "consilium doctor site",
     )
     doctor.add_argument("site", type=Path, metavar="SITE")
-    return parser
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -163,7 +198,7 @@ def _import(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _sources(args: argparse.Namespace) -> list:  # type: ignore[type-arg]
+def _sources(args: argparse.Namespace) -> "list[Source]":
     """The files named on the command line, case by case, all of which exist."""
     from fusion.intake import Source, read_pairs
 
@@ -181,7 +216,7 @@ def _sources(args: argparse.Namespace) -> list:  # type: ignore[type-arg]
     return sources
 
 
-def _register(site, source, scheme, n_sources: int) -> bool:  # type: ignore[no-untyped-def]
+def _register(site: "Site", source: "Source", scheme: "Scheme", n_sources: int) -> bool:
     """Register one source and say what became of it; False where it was refused."""
     from fusion.intake import register
 
@@ -200,7 +235,7 @@ def _register(site, source, scheme, n_sources: int) -> bool:  # type: ignore[no-
     return True
 
 
-def _prepare_all(site, tools, case_ids, scheme) -> None:  # type: ignore[no-untyped-def]
+def _prepare_all(site: "Site", tools: "Tools", case_ids: Sequence[str], scheme: "Scheme") -> None:
     """Make the evidence of cases, with a progress bar."""
     from tqdm import tqdm
 
@@ -219,12 +254,12 @@ def _cost(seconds: dict[str, float]) -> str:
     return f"{steps}; peak memory {peak_mb:.0f} MB"
 
 
-def _encoder_folder(site) -> Path | None:  # type: ignore[no-untyped-def]
+def _encoder_folder(site: "Site") -> Path | None:
     """The folder of the site's text encoder; None for the stand-in."""
     return Path(site.config.text_encoder) if site.config.text_encoder else None
 
 
-def _install_model(site, model: Path) -> None:  # type: ignore[no-untyped-def]
+def _install_model(site: "Site", model: Path) -> None:
     """Copy a model folder into a site that has none."""
     import shutil
 
@@ -235,7 +270,7 @@ def _install_model(site, model: Path) -> None:  # type: ignore[no-untyped-def]
         shutil.copytree(model, site.model_folder)
 
 
-def _known_cases(folders: Sequence[Path], scheme) -> list:  # type: ignore[no-untyped-def,type-arg]
+def _known_cases(folders: Sequence[Path], scheme: "Scheme") -> "list[Case]":
     """The cases of several sites whose diagnoses are known."""
     from fusion.store import Site
 
@@ -280,7 +315,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_scores(developed) -> None:  # type: ignore[no-untyped-def]
+def _print_scores(developed: "Developed") -> None:
     """The tables of a model's scores."""
     from fusion.evaluate import comparison_markdown, markdown
 
@@ -294,8 +329,25 @@ def _review(args: argparse.Namespace) -> int:
     from ui.app import serve
 
     site = Site.open(args.site)
-    assistant = Assistant.load(args.model or site.model_folder)
+    made_by = {site.tokens_encoder(row.case_id) for row in site.cases()} - {None}
+    assistant = Assistant.load(args.model or site.model_folder, next(iter(made_by), None))
     serve(site, assistant, port=args.port)
+    return 0
+
+
+def _account(args: argparse.Namespace) -> int:
+    """Ask for a password twice and keep its hash."""
+    from getpass import getpass
+
+    from fusion.store import Site
+    from ui.accounts import Accounts
+
+    site = Site.open(args.site)
+    password = getpass(f"password of {args.user}: ")
+    if getpass("again: ") != password:
+        raise ValueError("the passwords differ; nothing was changed")
+    Accounts(site.folder / "accounts.json").add(args.user, password)
+    print(f"{args.user} may now log in")
     return 0
 
 

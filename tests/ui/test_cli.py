@@ -2,9 +2,11 @@
 
 import pytest
 
+from fusion.store import Site
+from ui.accounts import Accounts
 from ui.cli import main
 
-COMMANDS = ("import", "train", "evaluate", "review", "federate", "doctor")
+COMMANDS = ("import", "train", "evaluate", "review", "account", "federate", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -59,3 +61,14 @@ def test_a_file_that_is_no_bundle_is_refused_and_the_rest_goes_on(tmp_path, caps
 
     assert code == 1
     assert f"refused: {bad}" in capsys.readouterr().err
+
+
+def test_an_account_is_added_by_its_password_typed_twice(tmp_path, monkeypatch) -> None:
+    """The user can log in, and a slip of the finger changes nothing."""
+    folder = Site.create(tmp_path / "site").folder
+    typed = iter(["a long enough password"] * 2 + ["one long password", "another password"])
+    monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+
+    assert main(["account", str(folder), "dr.lee"]) == 0
+    assert main(["account", str(folder), "dr.lee"]) == 2
+    assert Accounts(folder / "accounts.json").log_in("dr.lee", "a long enough password")
