@@ -42,7 +42,7 @@ def capped(counts: list[float], cap: float) -> list[float]:
     little: its update counts for less, not for nothing.
 
     Example:
-        >>> capped([100, 60, 1e9], 3.0)
+        >>> capped([100.0, 60.0, 1e9], 3.0)
         [100.0, 60.0, 300.0]
     """
     ceiling = cap * median_low(counts)
