@@ -22,6 +22,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging as transformers_log
 from transformers.utils.logging import disable_progress_bar
 
 from clinical.evidence import ClinicalTokens, SentencePointer
@@ -302,7 +303,8 @@ def _fast_dtype() -> torch.dtype:
 
 def _load_model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
     """Load every weight of the architecture, and freeze them; "auto" is their stored type."""
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    disable_progress_bar()
+    transformers_log.set_verbosity_error()  # the report of unused heads helps nobody here
     try:
         model, loaded = AutoModel.from_pretrained(
             folder,

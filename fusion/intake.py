@@ -119,6 +119,7 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     Raises:
         IntakeError: A file cannot be opened.
         clinical.fhir.BundleError: The bundle is no usable FHIR bundle; nothing is kept.
+        imaging.scan.ScanError: There is no bundle, and the scan cannot be used.
         fusion.store.SiteError: A diagnosis is not in the scheme.
     """
     if source.diagnoses is not None:
@@ -137,6 +138,8 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     if bundle is not None:
         record, report = read_bundle(bundle)
     else:
+        assert source.scan is not None
+        read_nifti(source.scan)  # there would be nothing else in the case
         record, report = PatientRecord(patient_id=case_id, sex="unknown"), ImportReport()
     row = CaseRow(
         case_id=case_id,

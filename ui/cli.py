@@ -186,8 +186,7 @@ def _import(args: argparse.Namespace) -> int:
     from fusion.store import Site
 
     sources = _sources(args)
-    folder = str(args.text_encoder.resolve()) if args.text_encoder else ""
-    site = Site.create(args.site, text_encoder=folder)
+    site = Site.create(args.site, text_encoder=_checked_encoder(args))
     if args.model:
         _install_model(site, args.model)
     scheme, tools = load_scheme(), Tools(_encoder_folder(site))
@@ -196,6 +195,25 @@ def _import(args: argparse.Namespace) -> int:
     _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)
     print(_cost(tools.seconds))
     return 1 if refused else 0
+
+
+def _checked_encoder(args: argparse.Namespace) -> str:
+    """The folder of the text encoder for a new site, once it has been seen to load."""
+    from clinical.text_encoder import load_text_encoder
+    from fusion.store import Site
+
+    if args.text_encoder is None:
+        return ""
+    folder = str(args.text_encoder.resolve())
+    if (args.site / "site.toml").exists():
+        if Site.open(args.site).config.text_encoder != folder:
+            raise ValueError(
+                f"{args.site} was made with another text encoder; import into a new site, or "
+                "change text_encoder in its site.toml and import again to encode all cases anew"
+            )
+        return folder
+    load_text_encoder(args.text_encoder)
+    return folder
 
 
 def _sources(args: argparse.Namespace) -> "list[Source]":

@@ -38,6 +38,7 @@ def test_help_lists_the_commands(capsys) -> None:
         (["review", "{missing}"], "not a site"),
         (["evaluate", "{missing}"], "not a site"),
         (["train", "{missing}", "--out", "{missing}/m"], "not a site"),
+        (["import", "{site}", "--scan", __file__, "--text-encoder", "{missing}"], "safetensors"),
         (["federate", "{missing}", "{site}", "--out", "{missing}/m"], "not a site"),
     ],
 )
@@ -72,3 +73,13 @@ def test_an_account_is_added_by_its_password_typed_twice(tmp_path, monkeypatch) 
     assert main(["account", str(folder), "dr.lee"]) == 0
     assert main(["account", str(folder), "dr.lee"]) == 2
     assert Accounts(folder / "accounts.json").log_in("dr.lee", "a long enough password")
+
+
+def test_a_broken_scan_alone_is_refused(tmp_path, capsys) -> None:
+    """Without a record there would be nothing left of the case."""
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"not a scan")
+
+    assert main(["import", str(tmp_path / "site"), "--scan", str(bad)]) == 1
+    assert f"refused: {bad}" in capsys.readouterr().err
+    assert Site.open(tmp_path / "site").cases() == []
