@@ -68,12 +68,22 @@ def _diagnose(folder: Path) -> None:
     Assistant.load(MODEL).diagnose(site.case(site.cases()[0].case_id))
 
 
+def _page(folder: Path) -> None:
+    from fusion.assistant import Assistant
+    from fusion.store import Site
+    from ui.accounts import Accounts
+    from ui.app import create_app
+
+    create_app(Site.open(folder / "site"), Assistant.load(MODEL), Accounts())
+
+
 STEPS: dict[str, Callable[[Path], None]] = {
     "import (read, account for every entry, keep)": _register,
     "read, prepare, segment and grade the scan": _segment,
     "encode notes, labs and history": _encode,
     "all evidence, as `consilium import` makes it": _prepare,
     "fuse, calibrate and explain": _diagnose,
+    "build the review page, ready to serve": _page,
 }
 
 

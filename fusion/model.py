@@ -24,9 +24,9 @@ class ModelConfig:
     text_dim: int = 384  # width of the text encoder's sentences
     dim: int = 192  # width of a token inside the network
     heads: int = 24  # of the attention; divides dim
-    layers: int = 2  # times each diagnosis asks the evidence
+    layers: int = 1  # times each diagnosis asks the evidence
     form: Form = "soft"  # of the dynamic weighting; hard, plain
-    dropout: float = 0.1  # of what is read from the evidence
+    dropout: float = 0.3  # of what is read from the evidence
 
     @property
     def n_labels(self) -> int:

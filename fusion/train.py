@@ -38,9 +38,9 @@ class TrainError(ValueError):
 class TrainConfig:
     """How the network is trained."""
 
-    epochs: int = 40  # at most
+    epochs: int = 50  # at most
     batch_size: int = 16  # cases
-    learning_rate: float = 1e-3  # of AdamW, at its highest
+    learning_rate: float = 3e-4  # of AdamW, at its highest
     warmup_steps: int = 20  # over which it rises; then it falls along a cosine
     weight_decay: float = 0.02
     modality_dropout: float = 0.3  # chance of hiding a modality, so that none is relied upon

@@ -51,7 +51,13 @@ def plan() -> Plan:
     return Plan(
         ENCODER,
         ModelConfig(text_dim=WIDTH, dim=16, heads=2, layers=1),
-        TrainConfig(epochs=2, batch_size=8, warmup_steps=2, fractions=(0.5, 0.15, 0.15, 0.2)),
+        TrainConfig(
+            epochs=2,
+            batch_size=8,
+            learning_rate=1e-3,
+            warmup_steps=2,
+            fractions=(0.5, 0.15, 0.15, 0.2),
+        ),
     )
 
 

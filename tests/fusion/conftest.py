@@ -14,7 +14,7 @@ from fusion.train import TrainConfig, Trained, train
 from imaging.encoder import FEATURES, RegionPointer, RegionTokens
 
 TEXT = 16  # width of a made-up text encoder
-SMALL = ModelConfig(text_dim=TEXT, dim=48, heads=4)
+SMALL = ModelConfig(text_dim=TEXT, dim=48, heads=4, layers=2, dropout=0.1)
 
 
 def draw(*shape: int, seed: int) -> Tensor:
