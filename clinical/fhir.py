@@ -26,6 +26,7 @@ from clinical.entries import (
     first_date,
     read_entry,
 )
+from clinical.notes import language
 from clinical.record import (
     Condition,
     FamilyMember,
@@ -323,7 +324,9 @@ def _record(patient: Json, patient_id: str, facts: list[Fact]) -> PatientRecord:
 
 
 def _name(names: list[Json]) -> str:
-    """The official name, else the usual one, else the first."""
+    """The official name, else the usual one, else the first; a Chinese family name leads."""
     order = {"official": 0, "usual": 1}
     best = min(names, key=lambda name: order.get(name.get("use", ""), 2), default={})
-    return best.get("text") or " ".join([*best.get("given", []), best.get("family", "")]).strip()
+    given, family = " ".join(best.get("given", [])), best.get("family", "")
+    in_order = f"{family}{given}" if language(family) == "zh" else f"{given} {family}"
+    return best.get("text") or in_order.strip()

@@ -78,7 +78,24 @@ def describe(pointer: Pointer, record: PatientRecord, texts: Texts) -> str:
         seen = _observations(record, pointer.loinc)
         name = texts.analyte(pointer.loinc, seen[-1].name if seen else pointer.loinc)
         return f"<b>{esc(name)}</b> {_latest(seen, texts)}"
-    return esc(pointer.display or pointer.code)
+    return _fact(pointer, record, texts)
+
+
+def _fact(pointer: FactPointer, record: PatientRecord, texts: Texts) -> str:
+    """A fact in one escaped line; a relative's disease says whose it is."""
+    if pointer.resource_id == "patient":
+        years = record.age_years if pointer.code == "age" else record.education_years
+        own = {
+            "sex": texts(f"sex.{record.sex}"),
+            "age": texts("years", n=round(years or 0)),
+            "education": texts("education", n=f"{years or 0:g}"),
+        }
+        return esc(own.get(pointer.code, pointer.display))
+    name = esc(pointer.display or pointer.code)
+    for relative in record.family_history:
+        if relative.id == pointer.resource_id:
+            return f"{esc(texts('family'))}, {esc(relative.relationship)}: {name}"
+    return name
 
 
 def _region_line(pointer: RegionPointer, texts: Texts) -> str:
@@ -296,7 +313,7 @@ def _fact_source(pointer: FactPointer, record: PatientRecord, texts: Texts) -> s
     cells = "".join(
         f"<tr><th>{esc(texts(key))}</th><td>{esc(value)}</td></tr>" for key, value in rows if value
     )
-    return f"<h3>{esc(pointer.display or pointer.code)}</h3><table><tbody>{cells}</tbody></table>"
+    return f"<h3>{_fact(pointer, record, texts)}</h3><table><tbody>{cells}</tbody></table>"
 
 
 def history(record: PatientRecord, texts: Texts) -> str:

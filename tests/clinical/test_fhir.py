@@ -72,6 +72,12 @@ def record_of(*resources: Json) -> PatientRecord:
     return record
 
 
+def test_a_chinese_name_begins_with_the_family() -> None:
+    """FHIR keeps its parts apart; 王桂英 is not 桂英 王."""
+    patient = {**PATIENT, "name": [{"family": "王", "given": ["桂英"]}]}
+    assert read_bundle(bundle(patient=patient))[0].name == "王桂英"
+
+
 @pytest.mark.parametrize("kind", ["transaction", "collection", "searchset", "batch", "document"])
 def test_the_patient_of_every_kind_of_bundle(kind: str) -> None:
     """Exports come in several wrappings; the patient is the same."""

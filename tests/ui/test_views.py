@@ -7,6 +7,7 @@ import re
 import pytest
 from conftest import ATTACK, SENTENCE, FixedAssistant, record, tokens
 
+from clinical.evidence import FactPointer
 from clinical.record import ReferenceRange
 from fusion.case import Case
 from fusion.store import CaseRow
@@ -140,3 +141,17 @@ def test_both_languages_say_everything():
     words = {key for key in ZH.words if not key.startswith("loinc.")}
     assert words == set(EN.words)
     assert [key for key in words if holes(EN.words[key]) != holes(ZH.words[key])] == []
+
+
+@pytest.mark.parametrize(("texts", "said"), [(EN, "Family history, mother"), (ZH, "家族史")])
+def test_a_relatives_disease_is_never_shown_as_the_patients(texts, said) -> None:
+    """The line of evidence says whose it is."""
+    pointer = FactPointer("f1", "sct", "2", "Memory loss")
+    assert sources.describe(pointer, record(), texts).startswith(said)
+
+
+def test_facts_about_the_patient_are_in_the_readers_language() -> None:
+    """Sex and schooling are words of the page, not of the code."""
+    sex, schooling = (FactPointer("patient", "", code, "x") for code in ("sex", "education"))
+    assert sources.describe(sex, record(), ZH) == "男"
+    assert sources.describe(schooling, record(), EN) == "12 years of schooling"
