@@ -5,13 +5,14 @@ taking away as many tokens at random?
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from clinical.diagnoses import load_scheme
 from fusion.develop import evaluate_folder
-from fusion.evaluate import comparison_markdown, markdown
+from fusion.evaluate import Comparison, comparison_markdown, markdown
 from fusion.explain import deletion_check
 from fusion.store import Site
 
@@ -34,6 +35,10 @@ def main() -> None:
     print(markdown(developed.evaluation))
     print("\nOne modality alone (the others hidden from the same network) and all of them:\n")
     print(comparison_markdown(developed.comparisons))
+    print(
+        "\nAUROC (95 % CI) of each diagnosis by each modality alone, on the cases that have it:\n"
+    )
+    print(by_modality(developed.comparisons))
     best = max(developed.comparisons, key=lambda pair: pair.alone.mean_auroc or 0.0)
     alone, fused = best.alone.mean_auroc or 0.0, best.fused.mean_auroc or 0.0
     verb = "beats" if fused > alone else "does not beat"
@@ -43,6 +48,22 @@ def main() -> None:
     falls = _falls(developed, cases)
     print(f"\nDeleting the three top-ranked tokens lowers the probability of a true label by "
           f"{falls[0]:.3f} on average,\ndeleting three at random by {falls[1]:.3f}.")  # fmt: skip
+
+
+def by_modality(comparisons: Sequence[Comparison]) -> str:
+    """A row a diagnosis, a column a modality alone."""
+    columns = [pair.alone for pair in comparisons]
+    lines = [
+        f"| diagnosis | {' | '.join(e.name for e in columns)} |",
+        "|---" + "|---" * len(columns) + "|",
+    ]
+    for scores in zip(*(evaluation.labels for evaluation in columns), strict=True):
+        cells = [
+            "too few" if s.auroc is None else f"{s.auroc:.3f} ({s.low:.3f}-{s.high:.3f})"
+            for s in scores
+        ]
+        lines.append(f"| {scores[0].key} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _falls(developed, cases) -> tuple[float, float]:  # type: ignore[no-untyped-def]
