@@ -16,8 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-QUOTING = (ROOT / "README.md", ROOT / "docs" / "model_card.md")
-NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated")
+QUOTING = tuple(ROOT / p for p in ("README.md", "docs/model_card.md", "sample_data/README.md"))
+NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated",
+         "simulated_atrophy")  # fmt: skip
 LONG = ("attention_heads",)  # run only when named: an hour or more
 BLOCK = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

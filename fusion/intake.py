@@ -129,12 +129,13 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     known = site.find(case_id)
     scan_sha256 = sha256(scan) if scan is not None else None
     if known and scan_sha256 in (None, known.scan_sha256):
-        return Registered(case_id, changed=False)
+        return Registered(case_id, changed=_relabel(site, known, source))
     if known and known.scan_sha256:
         raise IntakeError(
             f"case {case_id} already has another scan; a second scan is a case of its own: "
             "import it with the record of its day"
         )
+    diagnoses = source.diagnoses or (known.diagnoses if known else None)
     if bundle is not None:
         record, report = read_bundle(bundle)
     else:
@@ -149,12 +150,22 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
         scan_sha256=site.keep("scans", scan, _suffix(source.scan)) if scan is not None else None,
         age_years=record.age_years,
         sex=record.sex,
-        diagnoses=list(source.diagnoses) if source.diagnoses is not None else None,
+        diagnoses=list(diagnoses) if diagnoses is not None else None,
     )
     site.add_case(row, record, REPORT.dump_python(report, mode="json"))
     (site.case_folder(case_id) / "tokens.safetensors").unlink(missing_ok=True)
     site.audit("import", "import", case_id)
     return Registered(case_id, changed=True, report=report)
+
+
+def _relabel(site: Site, known: CaseRow, source: Source) -> bool:
+    """Take over known diagnoses that are new for a case; whether anything changed."""
+    if source.diagnoses is None or list(source.diagnoses) == known.diagnoses:
+        return False
+    with site.session() as session:
+        session.get_one(CaseRow, known.case_id).diagnoses = list(source.diagnoses)
+    site.audit("import", "relabel", known.case_id)
+    return True
 
 
 def unprepared(site: Site, encoder_sha256: str) -> list[str]:

@@ -192,9 +192,9 @@ def _import(args: argparse.Namespace) -> int:
     scheme, tools = load_scheme(), Tools(_encoder_folder(site))
     with tools.timed("import"):
         refused = sum(not _register(site, source, scheme, len(sources)) for source in sources)
-    _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)
+    failed = _prepare_all(site, tools, unprepared(site, tools.encoder.sha256), scheme)
     print(_cost(tools.seconds))
-    return 1 if refused else 0
+    return 1 if refused or failed else 0
 
 
 def _checked_encoder(args: argparse.Namespace) -> str:
@@ -245,7 +245,9 @@ def _register(site: "Site", source: "Source", scheme: "Scheme", n_sources: int) 
         return False
     if not registered.changed:
         print(f"case {registered.case_id}: already here, nothing changed")
-    elif registered.report is not None:
+    elif registered.report is None:
+        print(f"case {registered.case_id}: known diagnoses taken over")
+    else:
         head, *lines = registered.report.summary()
         print(f"case {registered.case_id}: {head}")
         if n_sources <= FEW:
@@ -253,16 +255,23 @@ def _register(site: "Site", source: "Source", scheme: "Scheme", n_sources: int) 
     return True
 
 
-def _prepare_all(site: "Site", tools: "Tools", case_ids: Sequence[str], scheme: "Scheme") -> None:
-    """Make the evidence of cases, with a progress bar."""
+def _prepare_all(site: "Site", tools: "Tools", case_ids: Sequence[str], scheme: "Scheme") -> int:
+    """Make the evidence of cases, with a progress bar; how many could not be prepared."""
     from tqdm import tqdm
 
     from fusion.intake import prepare_case
 
+    failed = 0
     for case_id in tqdm(case_ids, "preparing", unit="case", disable=not case_ids):
-        prepare_case(site, case_id, tools, scheme)
+        try:
+            prepare_case(site, case_id, tools, scheme)
+        except ValueError as error:
+            failed += 1
+            tqdm.write(f"not prepared: case {case_id}: {_one_line(error)}", file=sys.stderr)
+            continue
         for finding in site.findings(case_id):
             tqdm.write(f"case {case_id}: {finding}")
+    return failed
 
 
 def _cost(seconds: dict[str, float]) -> str:

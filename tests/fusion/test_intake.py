@@ -73,6 +73,25 @@ def test_a_scan_can_follow_its_record(site, pair) -> None:
     assert site.row(both.case_id).scan_sha256
 
 
+def test_a_scan_that_follows_loses_no_known_diagnosis(site, pair) -> None:
+    """Labels come with one import and the scan with the next."""
+    case_id = register(site, Source(bundle=pair.bundle, diagnoses=("DE", "AD")), SCHEME).case_id
+    register(site, Source(pair.bundle, pair.scan), SCHEME)
+
+    assert site.row(case_id).diagnoses == ["DE", "AD"]
+    assert site.row(case_id).scan_sha256
+
+
+def test_known_diagnoses_can_follow_their_case(site, pair) -> None:
+    """A list of labels is never ignored because the files are already here."""
+    case_id = register(site, Source(pair.bundle, pair.scan), SCHEME).case_id
+    labelled = Source(pair.bundle, pair.scan, ("MCI", "VD"))
+
+    assert register(site, labelled, SCHEME).changed
+    assert not register(site, labelled, SCHEME).changed
+    assert site.row(case_id).diagnoses == ["MCI", "VD"]
+
+
 def test_a_second_scan_of_the_same_case_is_refused(site, pair, tmp_path) -> None:
     """Nothing is replaced behind the physician's back."""
     register(site, pair, SCHEME)

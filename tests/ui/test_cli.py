@@ -1,7 +1,10 @@
 """The command line: help with examples, and one clear line for every mistake."""
 
+from pathlib import Path
+
 import pytest
 
+from fusion import intake
 from fusion.store import Site
 from ui.accounts import Accounts
 from ui.cli import main
@@ -83,3 +86,22 @@ def test_a_broken_scan_alone_is_refused(tmp_path, capsys) -> None:
     assert main(["import", str(tmp_path / "site"), "--scan", str(bad)]) == 1
     assert f"refused: {bad}" in capsys.readouterr().err
     assert Site.open(tmp_path / "site").cases() == []
+
+
+def test_a_case_that_cannot_be_prepared_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    """The failing case is named, the next one gets its evidence."""
+    cases = Path(__file__).parents[2] / "sample_data" / "site_cases" / "bundles"
+    prepare, seen = intake.prepare_case, []
+
+    def failing_once(site, case_id, tools, scheme):
+        seen.append(case_id)
+        if len(seen) == 1:
+            raise ValueError("broken evidence")
+        prepare(site, case_id, tools, scheme)
+
+    monkeypatch.setattr(intake, "prepare_case", failing_once)
+    bundles = [str(path) for path in sorted(cases.iterdir())[:2]]
+
+    assert main(["import", str(tmp_path / "site"), *bundles]) == 1
+    assert f"not prepared: case {seen[0]}: broken evidence" in capsys.readouterr().err
+    assert Site.open(tmp_path / "site").row(seen[1]).modalities
