@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -204,9 +205,29 @@ def serve(
         assistant: Who diagnoses them.
         port: On the loopback interface.
         announce: Told the address and a one-time login.
+
+    Raises:
+        ValueError: The port cannot be used.
     """
+    check_port(port)
     accounts = Accounts(site.folder / "accounts.json")
     app = create_app(site, assistant, accounts)
     announce(f"Review page: http://127.0.0.1:{port}")
     announce(f"One-time login: user {ONE_TIME_USER}, password {accounts.one_time(ONE_TIME_USER)}")
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", server_header=False)
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that another program holds, or that is none.
+
+    Raises:
+        ValueError: The port cannot be used.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            raise ValueError(
+                f"port {port} is taken or cannot be used; choose another one with --port"
+            ) from None

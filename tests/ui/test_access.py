@@ -1,13 +1,14 @@
 """Nobody sees a patient without having logged in, and no other site can ask for them."""
 
 import re
+import socket
 import stat
 
 import pytest
 from fastapi.testclient import TestClient
 
 from ui.accounts import GUESS_SECONDS, GUESSES, SESSION_SECONDS, AccountError, Accounts
-from ui.app import create_app
+from ui.app import check_port, create_app
 from ui.guard import COOKIE
 
 PASSWORD = "a long enough password"
@@ -148,3 +149,13 @@ def test_a_short_password_is_refused():
     """The message says how long it must be."""
     with pytest.raises(AccountError, match="10 characters"):
         Accounts().add("dr.lee", "short")
+
+
+def test_a_port_in_use_or_out_of_range_is_refused_in_words() -> None:
+    """Before a login is printed that leads nowhere."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        for port in (other.getsockname()[1], 99_999):
+            with pytest.raises(ValueError, match=f"port {port}.*--port"):
+                check_port(port)
