@@ -3,14 +3,12 @@
 import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from imaging.scan import Scan, ScanError
 
 SPACING_MM = 2.0  # isotropic grid of the network
-MULTIPLE = 16  # every axis is padded to a multiple of this, which the network's strides need
 
 
 def to_ras(scan: Scan) -> Scan:
@@ -59,14 +57,6 @@ def normalize(voxels: Float[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
     if head.size == 0:
         raise ScanError("the scan holds one grey value only; export it again")
     return np.clip(voxels * (0.5 / float(np.median(head))), 0.0, 2.0).astype(np.float32)
-
-
-def pad_to_multiple(
-    volume: Shaped[Tensor, "*leading i j k"], multiple: int = MULTIPLE
-) -> Shaped[Tensor, "*leading i2 j2 k2"]:
-    """Add zeros at the far end of each axis; indices of the old voxels stay the same."""
-    i, j, k = (-n % multiple for n in volume.shape[-3:])
-    return torch.nn.functional.pad(volume, (0, k, 0, j, 0, i))
 
 
 def prepare(scan: Scan) -> Scan:

@@ -1,40 +1,47 @@
 """The network that names every voxel, and whose features describe every region."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from monai.networks.nets.segresnet import SegResNet
 from safetensors.torch import load_file, save_file
+from scipy.ndimage import center_of_mass, label
 from torch import Tensor, nn
 
-from imaging.prepare import pad_to_multiple
 from imaging.regions import REGIONS
 from imaging.regions import Segmentation as Segmentation
 from imaging.scan import Scan
 
 WEIGHTS = Path(__file__).parent / "weights"  # what ships
-FINE = 16  # channels of the features at full resolution
-COARSE = 64  # channels of the features at a quarter of it
-WINDOW = (80, 104, 88)  # voxels the network sees around the brain's centre: 160 x 208 x 176 mm
+WINDOW = (80, 112, 88)  # voxels the network sees around the brain's centre: 160 x 224 x 176 mm
+BLOCK = 2  # voxels along each edge of the blocks that the network works on
 
 
 @dataclass(frozen=True)
 class RegionNetConfig:
     """Shape of the network."""
 
-    init_filters: int = FINE  # channels at full resolution, doubled at each level
-    blocks_down: tuple[int, ...] = (1, 2, 2, 2)  # residual blocks per level
-    blocks_up: tuple[int, ...] = (1, 1, 1)
+    init_filters: int = 48  # channels of a block, doubled at each level
+    blocks_down: tuple[int, ...] = (1, 2, 3)  # residual blocks per level
+    blocks_up: tuple[int, ...] = (1, 1)
+    voxel_features: int = 24  # of each voxel of a block, from which its label is read
     n_labels: int = len(REGIONS) + 1  # regions and background
 
 
 class RegionNet(nn.Module):
-    """MONAI SegResNet (Myronenko 2018) whose encoder also serves the region tokens."""
+    """MONAI SegResNet (Myronenko 2018) whose encoder also serves the region tokens.
+
+    The eight voxels of a block of 2 x 2 x 2 are the channels of its input, and a block's
+    features name each of its voxels (sub-pixel convolution, Shi et al. 2016): on a CPU a
+    convolution with few channels at full resolution costs most and learns least.
+    """
 
     def __init__(self, config: RegionNetConfig | None = None) -> None:
         super().__init__()
@@ -42,72 +49,112 @@ class RegionNet(nn.Module):
         self.body = SegResNet(
             spatial_dims=3,
             init_filters=self.config.init_filters,
-            in_channels=1,
+            in_channels=BLOCK**3,
             out_channels=self.config.n_labels,
             blocks_down=self.config.blocks_down,
             blocks_up=self.config.blocks_up,
             use_conv_final=False,
         )
         self.norm = nn.GroupNorm(8, self.config.init_filters)
-        self.head = nn.Linear(self.config.init_filters, self.config.n_labels)
+        self.voxels = nn.Linear(self.config.init_filters, BLOCK**3 * self.config.voxel_features)
+        self.head = nn.Linear(self.config.voxel_features, self.config.n_labels)
 
     def features(
         self, volume: Float[Tensor, "batch 1 i j k"]
-    ) -> tuple[Float[Tensor, "batch fine i j k"], Float[Tensor, "batch coarse i4 j4 k4"]]:
-        """Features at full resolution and at a quarter of it, from one pass."""
-        deepest, levels = self.body.encode(volume)
-        coarse = levels[2]
+    ) -> tuple[Float[Tensor, "batch fine i2 j2 k2"], Float[Tensor, "batch coarse i4 j4 k4"]]:
+        """Features of the blocks, and of the level below at half their resolution."""
+        deepest, levels = self.body.encode(into_blocks(volume))
         fine = self.body.decode(deepest, list(reversed(levels)))
-        return torch.relu(self.norm(fine)), coarse
+        return torch.relu(self.norm(fine)), levels[1]
+
+    def name(self, blocks: Float[Tensor, "block fine"]) -> Float[Tensor, "block voxel label"]:
+        """Logits of every label at the eight voxels of some blocks."""
+        voxels = torch.relu(self.voxels(blocks)).unflatten(1, (BLOCK**3, -1))
+        logits: Tensor = self.head(voxels)
+        return logits
 
     def forward(self, volume: Float[Tensor, "batch 1 i j k"]) -> Float[Tensor, "batch label i j k"]:
-        """Logits of every label at every voxel; axes must be multiples of 16."""
+        """Logits of every label at every voxel; axes must be multiples of 8."""
         fine, _ = self.features(volume)
-        logits: Tensor = self.head(fine.movedim(1, -1))
-        return logits.movedim(-1, 1)
+        batch, _, i, j, k = fine.shape
+        logits = self.name(fine.movedim(1, -1).flatten(0, -2))
+        whole = logits.view(batch, i, j, k, BLOCK, BLOCK, BLOCK, -1)
+        return whole.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, *volume.shape[2:])
 
     def save(self, folder: Path) -> None:
-        """Write ``segment.safetensors`` and ``segment.json`` into a folder."""
+        """Write ``segment.safetensors``, weights as float16, and ``segment.json`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.contiguous() for k, v in self.state_dict().items()}
+        weights = {k: v.half().contiguous() for k, v in self.state_dict().items()}
         save_file(weights, folder / "segment.safetensors")
         (folder / "segment.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path = WEIGHTS) -> "RegionNet":
-        """Read what `save` wrote; ready to infer."""
+        """Read what `save` wrote; ready to infer, in float32."""
         settings = json.loads((folder / "segment.json").read_text())
         for name in ("blocks_down", "blocks_up"):
             settings[name] = tuple(settings[name])
         net = cls(RegionNetConfig(**settings))
         net.load_state_dict(load_file(folder / "segment.safetensors"))
-        return net.eval()
+        return net.eval().to(memory_format=torch.channels_last_3d)
 
 
-@torch.inference_mode()
-def segment(net: RegionNet, prepared: Scan) -> Segmentation:
+def into_blocks(volume: Shaped[Tensor, "batch 1 i j k"]) -> Shaped[Tensor, "batch 8 i2 j2 k2"]:
+    """Turn each block of 2 x 2 x 2 voxels into eight channels."""
+    batch, _, i, j, k = volume.shape
+    blocks = volume.view(batch, i // BLOCK, BLOCK, j // BLOCK, BLOCK, k // BLOCK, BLOCK)
+    return blocks.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the network makes of one window.
+
+    Attributes:
+        labels: Winning label of every voxel.
+        probability: Its probability, 0..1.
+        fine: Features of the blocks of 2 x 2 x 2 voxels.
+        coarse: Features of the blocks of 4 x 4 x 4 voxels.
+    """
+
+    labels: UInt8[np.ndarray, "i j k"]
+    probability: Float32[np.ndarray, "i j k"]
+    fine: Float32[np.ndarray, "fine i2 j2 k2"]
+    coarse: Float32[np.ndarray, "coarse i4 j4 k4"]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Whatever runs the network on one window of `WINDOW` voxels; see `imaging.engines`."""
+
+    def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
+        """Name every voxel."""
+
+
+def segment(engine: Engine, prepared: Scan) -> Segmentation:
     """Name every voxel of a prepared scan and pool the features inside each region.
 
     The network sees a window around the brain, as in training: its group normalization takes
-    statistics over all it sees, and a field of view full of neck or air would shift them. A first
-    pass over the whole volume finds the brain.
+    statistics over all it sees, and a field of view full of neck or air would shift them. Windows
+    that cover the head from top to bottom find the brain first.
 
     Args:
-        net: Trained network.
+        engine: Trained network; `imaging.engines.load_engine` gives the fastest.
         prepared: What `imaging.prepare.prepare` returned.
     """
-    n = net.config.n_labels
-    centre = _brain_centre(net, prepared.voxels)
-    labels, probability, rows, coarse = _name(net, cut(prepared.voxels, centre))
-    inside = cut(np.ones_like(prepared.voxels, dtype=bool), centre)
-    labels[torch.from_numpy(~inside).flatten()] = 0  # nothing is named beyond the scan
-    grid = labels.view(WINDOW)
-    confidence = _pool(probability[:, None], labels, n)[1:, 0]
-    described = torch.cat([_pool(rows.float(), labels, n), _pool_coarse(coarse, grid, n)], dim=1)
+    centre = _brain_centre(engine, prepared.voxels)
+    named = engine(cut(prepared.voxels, centre))
+    labels = np.where(_one_piece(named.labels > 0), named.labels, 0).astype(np.uint8)
+    labels *= cut(np.ones_like(prepared.voxels, dtype=np.uint8), centre)  # nothing beyond the scan
+    n = len(REGIONS) + 1
+    counts = np.maximum(np.bincount(labels.ravel(), minlength=n), 1)
+    sums = np.bincount(labels.ravel(), weights=named.probability.ravel(), minlength=n)
+    described = np.concatenate([_pool(named.fine, labels), _pool(named.coarse, labels)], axis=1)
     region_map = np.zeros(prepared.voxels.shape, dtype=np.uint8)
     there, here = _overlap(region_map.shape, centre, WINDOW)
-    region_map[there] = grid.numpy()[here]
-    return Segmentation(region_map, prepared.affine, described[1:].numpy(), confidence.numpy())
+    region_map[there] = labels[here]
+    confidence = (sums / counts)[1:].astype(np.float32)
+    return Segmentation(region_map, prepared.affine, described[1:], confidence)
 
 
 def cut(
@@ -135,62 +182,42 @@ def _overlap(
     return tuple(there), tuple(here)
 
 
-def _brain_centre(net: RegionNet, voxels: Float[np.ndarray, "i j k"]) -> list[int]:
-    """Mean voxel of all that a first pass names; the middle where it names nothing."""
-    i, j, k = voxels.shape
-    whole = pad_to_multiple(torch.from_numpy(voxels))
-    labels, _, _, _ = _name(net, whole.numpy())
-    brain = labels.view(whole.shape)[:i, :j, :k].nonzero().float()
-    middle = brain.mean(dim=0) if len(brain) else torch.tensor([i / 2, j / 2, k / 2])
-    return [int(n) for n in middle.round()]
+def _brain_centre(engine: Engine, voxels: Float[np.ndarray, "i j k"]) -> list[int]:
+    """Mean voxel of all that windows from the top of the volume to its bottom name."""
+    middle = [round(m) for m in center_of_mass(voxels > voxels.mean())]
+    height, window = voxels.shape[2], WINDOW[2]
+    n_windows = max(1, math.ceil(height / window))
+    found = np.zeros(voxels.shape, dtype=bool)
+    for k in np.linspace(min(window, height) / 2, height - min(window, height) / 2, n_windows):
+        centre = [middle[0], middle[1], round(float(k))]
+        there, here = _overlap(voxels.shape, centre, WINDOW)
+        found[there] |= engine(cut(voxels, centre)).labels[here] > 0
+    if not found.any():
+        return middle
+    return [round(m) for m in center_of_mass(_one_piece(found))]
 
 
-def _name(
-    net: RegionNet, voxels: Float[np.ndarray, "i j k"]
-) -> tuple[
-    Int64[Tensor, " voxel"],
-    Float[Tensor, " voxel"],
-    Float[Tensor, "voxel fine"],
-    Float[Tensor, "1 coarse i4 j4 k4"],
-]:
-    """Winning label and its probability of every voxel, and both kinds of features."""
-    volume = torch.from_numpy(voxels)[None, None]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        fine, coarse = net.features(volume.contiguous(memory_format=torch.channels_last_3d))
-        rows = fine.movedim(1, -1).flatten(0, -2)
-        # In slabs: the logits of all labels at once would take a gigabyte.
-        winners = [_winner(net.head(part)) for part in torch.split(rows, 1 << 18)]
-    labels, probability = (torch.cat(parts) for parts in zip(*winners, strict=True))
-    return labels, probability, rows, coarse
-
-
-def _winner(
-    logits: Float[Tensor, "voxel label"],
-) -> tuple[Int64[Tensor, " voxel"], Float[Tensor, " voxel"]]:
-    """The winning label of each voxel and its probability."""
-    probability, label = logits.float().softmax(dim=1).max(dim=1)
-    return label, probability
+def _one_piece(mask: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+    """The largest connected piece of a mask: what is named elsewhere is no brain."""
+    pieces, n = label(mask)
+    if n == 0:
+        return mask
+    largest: Bool[np.ndarray, "i j k"] = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    return largest
 
 
 def _pool(
-    values: Float[Tensor, "voxel channel"], labels: Int64[Tensor, " voxel"], n_labels: int
-) -> Float[Tensor, "label channel"]:
-    """Mean of the values under each label, zero where a label has no voxel."""
-    sums = torch.zeros(n_labels, values.shape[1]).index_add_(0, labels, values)
-    counts = torch.bincount(labels, minlength=n_labels).clamp(min=1)
-    return sums / counts[:, None]
-
-
-def _pool_coarse(
-    coarse: Float[Tensor, "1 channel i4 j4 k4"], labels: Int64[Tensor, "i j k"], n_labels: int
-) -> Float[Tensor, "label channel"]:
-    """Mean of coarse features under each label, each voxel taking those of its block."""
-    step = labels.shape[-1] // coarse.shape[-1]
-    i, j, k = (torch.arange(n) // step for n in labels.shape[-3:])
-    block = (i[:, None, None] * coarse.shape[-2] + j[None, :, None]) * coarse.shape[-1] + k
-    n_blocks = coarse[0, 0].numel()
-    pairs = labels.flatten() * n_blocks + block.flatten()
-    joint = torch.bincount(pairs, minlength=n_labels * n_blocks)
-    shares = joint.view(n_labels, n_blocks).float()
-    shares = shares / shares.sum(dim=1, keepdim=True).clamp(min=1)
-    return shares @ coarse[0].flatten(1).float().T
+    features: Float32[np.ndarray, "channel i2 j2 k2"], labels: UInt8[np.ndarray, "i j k"]
+) -> Float32[np.ndarray, "label channel"]:
+    """Mean of the features under each label, each voxel taking those of its block."""
+    step = labels.shape[2] // features.shape[3]
+    i, j, k = (np.arange(n) // step for n in labels.shape)
+    _, _, n_j, n_k = features.shape
+    block = (i[:, None, None] * n_j + j[None, :, None]) * n_k + k
+    n_labels, n_blocks = len(REGIONS) + 1, features[0].size
+    pairs = labels.ravel().astype(np.int64) * n_blocks + block.ravel()
+    joint = np.bincount(pairs, minlength=n_labels * n_blocks)
+    shares = joint.reshape(n_labels, n_blocks).astype(np.float32)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1)
+    pooled: Float32[np.ndarray, "label channel"] = shares @ features.reshape(len(features), -1).T
+    return pooled

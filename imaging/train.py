@@ -17,25 +17,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.compose import Compose
-from monai.transforms.intensity.dictionary import (
-    RandAdjustContrastd,
-    RandBiasFieldd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-)
-from monai.transforms.spatial.dictionary import RandAffined, RandSimulateLowResolutiond
+from jaxtyping import Float, Float64, Int, Integer, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from imaging.augment import AugmentConfig, augment
+from imaging.engines import TorchEngine
 from imaging.prepare import normalize, to_ras
-from imaging.regions import REGION_INDEX, REGIONS, from_muse, mirrored_labels
+from imaging.regions import REGION_INDEX, REGIONS, from_muse
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, WINDOW, RegionNet, cut, segment
+from imaging.segment import WEIGHTS, WINDOW, RegionNet, cut, into_blocks, segment
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +36,17 @@ log = logging.getLogger(__name__)
 class SegmentTrainConfig:
     """How the segmentation network is trained."""
 
-    steps: int = 1800
+    steps: int = 9000
+    minutes: float | None = None  # stop after this long; the learning rate follows
     learning_rate: float = 2e-3  # peak, of AdamW
-    warmup_steps: int = 50
-    weight_decay: float = 1e-5
-    loss_voxels: int = 140_000  # drawn for the loss, half of them inside the brain
-    rare: float = 0.5  # a label's weight is its frequency to the power of minus this
-    average_decay: float = 0.995  # of the moving average of the weights, which is what ships
-    checkpoint_every: int = 100  # steps
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    loss_blocks: int = 16_000  # of 2 x 2 x 2 voxels drawn for the loss
+    inside: float = 0.7  # of them inside the brain
+    rare: float = 0.2  # a label's weight is its frequency to the power of minus this
+    average_decay: float = 0.998  # of the moving average of the weights, which is what ships
+    checkpoint_every: int = 250  # steps
+    workers: int = 1  # processes that make windows
     seed: int = 0
 
 
@@ -97,66 +92,33 @@ def read_pair(data: Path, subject: str) -> tuple[Scan, np.ndarray]:
 
 
 class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
-    """An endless stream of augmented windows around the brain."""
+    """An endless stream of changed windows around the brain: ``1 i j k`` and ``i j k``."""
 
-    def __init__(self, data: Path, subjects: list[str], config: SegmentTrainConfig, start: int):
-        self.pairs = [read_pair(data, subject) for subject in tqdm(subjects, "reading")]
-        self.config = config
-        self.start = start  # steps already done, so that a resumed run draws anew
-        both, image = ["image", "labels"], ["image"]
-        self.augment = Compose(
-            [
-                RandAffined(
-                    both,
-                    prob=1.0,
-                    rotate_range=(0.3, 0.17, 0.17),
-                    scale_range=(0.15, 0.15, 0.15),
-                    shear_range=(0.08,) * 6,
-                    translate_range=(8, 8, 8),
-                    spatial_size=WINDOW,
-                    mode=("bilinear", "nearest"),
-                    padding_mode="zeros",
-                ),
-                RandGaussianSmoothd(
-                    image, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8), prob=0.2
-                ),
-                RandSimulateLowResolutiond(image, prob=0.15, zoom_range=(0.6, 1.0)),
-                RandBiasFieldd(image, prob=0.4, coeff_range=(-0.25, 0.25)),
-                RandAdjustContrastd(image, prob=0.5, gamma=(0.65, 1.5)),
-                RandScaleIntensityd(image, factors=0.3, prob=0.5),
-                RandGaussianNoised(image, prob=0.4, std=0.05),
-            ]
+    def __init__(self, data: Path, subjects: list[str], seed: int) -> None:
+        self.boxes = [self._box(*read_pair(data, s)) for s in tqdm(subjects, "reading")]
+        self.seed = seed
+
+    @staticmethod
+    def _box(scan: Scan, region_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The head with room for a rotation; half precision, as there are many."""
+        centre = brain_centre(region_map)
+        i, j, k = (n + 24 for n in WINDOW)
+        return cut(scan.voxels.astype(np.float16), centre, (i, j, k)), cut(
+            region_map, centre, (i, j, k)
         )
-        self.mirror = torch.tensor(mirrored_labels())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        seed = self.config.seed + self.start
+        worker = torch.utils.data.get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         torch.set_num_threads(1)
-        self.augment.set_random_state(seed=seed)
-        rng = np.random.default_rng(seed)
         while True:
-            scan, region_map = self.pairs[rng.integers(len(self.pairs))]
-            yield self.window(scan.voxels, region_map, rng)
+            voxels, labels = self.boxes[rng.integers(len(self.boxes))]
+            yield augment(voxels.astype(np.float32), labels, WINDOW, rng, AugmentConfig())
 
-    def window(
-        self, voxels: np.ndarray, region_map: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """One augmented window: volume ``1 i j k`` and labels ``i j k``."""
-        if rng.random() < 0.3:  # as if the skull had been removed
-            voxels = voxels * (region_map > 0)
-        centre = np.argwhere(region_map > 0).mean(axis=0).round().astype(int)
-        i, j, k = (n + 24 for n in WINDOW)  # room for the rotation
-        image, labels = (cut(a, centre.tolist(), (i, j, k)) for a in (voxels, region_map))
-        sample = {
-            "image": MetaTensor(torch.from_numpy(image)[None]),
-            "labels": MetaTensor(torch.from_numpy(labels)[None].float()),
-        }
-        sample = self.augment(sample)
-        volume = sample["image"].as_tensor().float()
-        target = sample["labels"].as_tensor()[0].round().long()
-        if rng.random() < 0.5:
-            volume, target = volume.flip(1), self.mirror[target.flip(0)]
-        return volume.clamp(0.0, 2.0), target
+
+def brain_centre(region_map: UInt8[np.ndarray, "i j k"]) -> list[int]:
+    """Mean voxel of all that has a label."""
+    return [int(n) for n in np.argwhere(region_map > 0).mean(axis=0).round()]
 
 
 def label_weights(
@@ -170,12 +132,15 @@ def label_weights(
     return weights / (weights * torch.from_numpy(counts / counts.sum())).sum()
 
 
-def drawn_voxels(target: Int[Tensor, "i j k"], n: int) -> Int[Tensor, " drawn"]:
-    """Voxels for the loss: half anywhere, half inside the brain."""
-    inside = target.flatten().nonzero()[:, 0]
-    anywhere = torch.randint(target.numel(), (n // 2,), device=target.device)
-    chosen = torch.randint(len(inside), (n - n // 2,), device=target.device)
-    return torch.cat([anywhere, inside[chosen]])
+def drawn_blocks(
+    target: Int[Tensor, "block voxel"], config: SegmentTrainConfig
+) -> Int[Tensor, " drawn"]:
+    """Blocks for the loss: most inside the brain, the others anywhere."""
+    within = target.amax(dim=1).nonzero()[:, 0]
+    n_inside = round(config.loss_blocks * config.inside)
+    anywhere = torch.randint(len(target), (config.loss_blocks - n_inside,), device=target.device)
+    chosen = torch.randint(len(within), (n_inside,), device=target.device)
+    return torch.cat([anywhere, within[chosen]])
 
 
 def loss_of(
@@ -210,30 +175,33 @@ def train(
     """
     torch.manual_seed(config.seed)
     subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
-    net = RegionNet.load(start).train() if start else RegionNet()
-    net = net.to(device)
+    net = (RegionNet.load(start).train() if start else RegionNet()).to(device)
+    net = net.to(memory_format=torch.channels_last_3d)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
-    done = _resume(out, net, average, optimizer)
-    windows = Windows(data, usable(data, subjects), config, done)
-    weights = label_weights((labels for _, labels in windows.pairs), config.rare).to(device)
+    done, spent = _resume(out, net, average, optimizer)
+    windows = Windows(data, usable(data, subjects), config.seed + done)
+    weights = label_weights((labels for _, labels in windows.boxes), config.rare).to(device)
     loader = iter(
-        torch.utils.data.DataLoader(windows, batch_size=1, num_workers=1, prefetch_factor=4)
+        torch.utils.data.DataLoader(
+            windows, batch_size=1, num_workers=config.workers, prefetch_factor=6
+        )
     )
     progress = tqdm(range(done, config.steps), "training", initial=done, total=config.steps)
-    smooth, began = 0.0, time.monotonic()
+    smooth, began = 0.0, time.monotonic() - spent
     for step in progress:
+        share = _share_done(step, time.monotonic() - began, config)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
+            group["lr"] = config.learning_rate * _schedule(step, share, config)
         volume, target = (t.to(device, non_blocking=True) for t in next(loader))
-        target = target[0]
+        blocks = into_blocks(target[None]).flatten(2)[0].T
+        drawn = drawn_blocks(blocks, config)
         with torch.autocast(device, dtype=torch.bfloat16):
-            fine, _ = net.features(volume.contiguous(memory_format=torch.channels_last_3d))
-            drawn = drawn_voxels(target, config.loss_voxels)
-            logits = net.head(fine.movedim(1, -1).flatten(0, -2)[drawn])
-        loss = loss_of(logits.float(), target.flatten()[drawn], weights)
+            fine, _ = net.features(volume)
+            logits = net.name(fine.movedim(1, -1).flatten(0, -2)[drawn])
+        loss = loss_of(logits.float().flatten(0, 1), blocks[drawn].flatten(), weights)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -242,19 +210,26 @@ def train(
         for name, value in net.state_dict().items():
             average[name].lerp_(value.detach(), 1 - decay)
         smooth = loss.item() if step == done else 0.98 * smooth + 0.02 * loss.item()
-        progress.set_postfix(loss=f"{smooth:.3f}")
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-            _checkpoint(out, net, average, optimizer, step + 1)
+        progress.set_postfix(loss=f"{smooth:.3f}", refresh=False)
+        last = share >= 1 or step + 1 == config.steps
+        if (step + 1) % config.checkpoint_every == 0 or last:
+            _checkpoint(out, net, average, optimizer, step + 1, time.monotonic() - began)
             log.info("step %d loss %.4f, %.0f s", step + 1, smooth, time.monotonic() - began)
+        if last:
+            break
     return RegionNet.load(out)
 
 
-def _schedule(step: int, config: SegmentTrainConfig) -> float:
+def _share_done(step: int, seconds: float, config: SegmentTrainConfig) -> float:
+    """How much of the training is behind, by steps or by time, whichever ends first."""
+    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
+    return max(step / config.steps, by_time)
+
+
+def _schedule(step: int, share: float, config: SegmentTrainConfig) -> float:
     """Share of the peak learning rate: a linear rise, then a cosine to zero."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.5 * (1 + float(np.cos(np.pi * share)))
+    rise = min(1.0, (step + 1) / config.warmup_steps)
+    return rise * 0.5 * (1 + float(np.cos(np.pi * min(1.0, share))))
 
 
 def _checkpoint(
@@ -263,6 +238,7 @@ def _checkpoint(
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     step: int,
+    seconds: float,
 ) -> None:
     """Write the averaged weights that ship and, beside them, what a resumed run needs."""
     shipped = RegionNet(net.config)
@@ -271,7 +247,8 @@ def _checkpoint(
     state = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
     for n, slots in optimizer.state_dict()["state"].items():
         state |= {f"adam.{n}.{k}": torch.as_tensor(v).contiguous() for k, v in slots.items()}
-    state["step"] = torch.tensor(step)
+    state |= {f"average.{k}": v.contiguous() for k, v in average.items()}
+    state |= {"step": torch.tensor(step), "seconds": torch.tensor(seconds)}
     partial = out / "checkpoint.partial"
     save_file(state, partial)
     partial.replace(out / "checkpoint.safetensors")
@@ -279,14 +256,14 @@ def _checkpoint(
 
 def _resume(
     out: Path, net: RegionNet, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> int:
-    """Load a checkpoint if there is one; how many steps were done."""
+) -> tuple[int, float]:
+    """Load a checkpoint if there is one; how many steps were done in how many seconds."""
     path = out / "checkpoint.safetensors"
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = load_file(path)
     net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
-    average.update(load_file(out / "segment.safetensors"))
+    average.update({k[8:]: v for k, v in state.items() if k.startswith("average.")})
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
         if name.startswith("adam."):
@@ -295,23 +272,29 @@ def _resume(
     whole = optimizer.state_dict()
     whole["state"] = slots
     optimizer.load_state_dict(whole)
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"])
+
+
+def dice_of(
+    found: UInt8[np.ndarray, "i j k"], truth: UInt8[np.ndarray, "i j k"]
+) -> Float64[np.ndarray, " region"]:
+    """Dice of every region of `REGIONS`; NaN for one that the truth does not have."""
+    n = len(REGIONS) + 1
+    both = np.bincount(truth[found == truth], minlength=n)[1:]
+    ours, theirs = (np.bincount(m.ravel(), minlength=n)[1:] for m in (found, truth))
+    return np.where(theirs > 0, 2 * both / np.maximum(ours + theirs, 1), np.nan)
 
 
 def dice_by_region(net: RegionNet, data: Path, subjects: list[str]) -> dict[str, dict[str, float]]:
     """Dice against the label maps, mean and minimum over subjects, for each region."""
-    scores: dict[str, list[float]] = {region.key: [] for region in REGIONS}
+    engine = TorchEngine(net)
+    scores = []
     for subject in tqdm(subjects, "evaluating"):
         scan, truth = read_pair(data, subject)
-        found = segment(net, scan).region_map
-        for value, region in enumerate(REGIONS, start=1):
-            a, b = found == value, truth == value
-            if b.any():
-                scores[region.key].append(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+        scores.append(dice_of(segment(engine, scan).region_map, truth))
     return {
-        key: {"mean": float(np.mean(s)), "min": float(np.min(s)), "n": len(s)}
-        for key, s in scores.items()
-        if s
+        region.key: {"mean": float(np.nanmean(column)), "min": float(np.nanmin(column))}
+        for region, column in zip(REGIONS, np.array(scores).T, strict=True)
     }
 
 
@@ -324,10 +307,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--start", type=Path, help="folder of weights to start from")
     parser.add_argument("--steps", type=int, default=SegmentTrainConfig.steps)
+    parser.add_argument("--minutes", type=float, help="stop after this long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    config = SegmentTrainConfig(steps=args.steps)
+    config = SegmentTrainConfig(steps=args.steps, minutes=args.minutes)
     net = train(args.data, args.out, config, args.device, args.start)
     _, test = held_out([p.name.removesuffix(".nii.gz") for p in (args.data / "t1").iterdir()])
     test = usable(args.data, test)

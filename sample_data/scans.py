@@ -18,10 +18,11 @@ from nilearn.datasets import load_mni152_template
 from scipy import ndimage
 from torch import Tensor
 
-from imaging.prepare import SPACING_MM, normalize, pad_to_multiple, resample
-from imaging.regions import REGION_INDEX, REGIONS, mirrored_labels, region_volumes_mm3
+from imaging.engines import load_engine
+from imaging.prepare import SPACING_MM, normalize, resample
+from imaging.regions import REGION_INDEX, REGIONS, region_volumes_mm3
 from imaging.scan import Scan
-from imaging.segment import RegionNet
+from imaging.segment import WEIGHTS, segment
 from sample_data.acquisition import acquire, store
 from sample_data.hospitals import Scanner
 from sample_data.patients import Lesion
@@ -65,11 +66,11 @@ class Simulated:
     volumes_mm3: dict[str, float]
 
 
-def load_template(weights: Path | None = None) -> Template:
+def load_template(weights: Path = WEIGHTS) -> Template:
     """Give the ICBM152 brain of nilearn a skull and a scalp, and name its regions.
 
     Args:
-        weights: Folder of the segmentation network; None takes the one that ships.
+        weights: Folder of the segmentation network.
     """
     icbm = load_mni152_template(resolution=1)
     brain = np.asarray(icbm.dataobj, dtype=np.float32)
@@ -84,7 +85,8 @@ def load_template(weights: Path | None = None) -> Template:
     around = torch.from_numpy(((distance_mm > 0) & (distance_mm <= FLUID_MM)).astype(np.float32))
     head = _cover(torch.from_numpy(brain), torch.from_numpy(distance_mm.astype(np.float32)))
     coarse = resample(Scan(head.numpy(), affine), SPACING_MM)
-    labels = _name_regions(RegionNet.load(weights) if weights else RegionNet.load(), coarse)
+    named = segment(load_engine(weights), Scan(normalize(coarse.voxels), coarse.affine))
+    labels = torch.from_numpy(named.region_map)
     return Template(head, affine, labels, around * (labels == 0))
 
 
@@ -98,18 +100,6 @@ def _cover(
     edges = [torch.sigmoid((fine - edge) / 0.5) for edge in (FLUID_MM, SKULL_MM, SCALP_MM)]
     shell = FLUID + (SKULL - FLUID) * edges[0] + (SCALP - SKULL) * edges[1] - SCALP * edges[2]
     return torch.maximum(brain, shell)
-
-
-@torch.inference_mode()
-def _name_regions(net: RegionNet, coarse: Scan) -> UInt8[Tensor, "i j k"]:
-    """Region map of the template; both sides are averaged because it is symmetric."""
-    volume = torch.from_numpy(normalize(coarse.voxels))[None, None]
-    i, j, k = volume.shape[-3:]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        direct = net(pad_to_multiple(volume))[0, :, :i, :j, :k].softmax(dim=0)
-        mirrored = net(pad_to_multiple(volume.flip(2)))[0, :, :i, :j, :k].flip(1).softmax(dim=0)
-    both: Tensor = direct + mirrored[mirrored_labels()]
-    return both.argmax(dim=0).to(torch.uint8)
 
 
 def simulate(

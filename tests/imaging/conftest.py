@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from imaging.engines import load_engine
 from imaging.prepare import prepare
 from imaging.read import read_nifti
 from imaging.regions import Segmentation
 from imaging.scan import Scan
-from imaging.segment import RegionNet, segment
+from imaging.segment import Engine, segment
 from imaging.train import held_out
 
 
@@ -28,9 +29,9 @@ def unseen(data: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def net() -> RegionNet:
-    """The network that ships."""
-    return RegionNet.load()
+def engine() -> Engine:
+    """The network that ships, on the engine that is the default."""
+    return load_engine()
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,6 @@ def real_scan(data: Path, unseen: list[str]) -> Scan:
 
 
 @pytest.fixture(scope="session")
-def real_segmentation(net: RegionNet, real_scan: Scan) -> Segmentation:
+def real_segmentation(engine: Engine, real_scan: Scan) -> Segmentation:
     """The same head with its regions named."""
-    return segment(net, prepare(real_scan))
+    return segment(engine, prepare(real_scan))

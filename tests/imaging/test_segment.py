@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from imaging.check import check
+from imaging.engines import TorchEngine
 from imaging.prepare import prepare
 from imaging.regions import REGION_INDEX, REGIONS, Segmentation, region_volumes_mm3
 from imaging.scan import Scan
-from imaging.segment import RegionNet, RegionNetConfig, segment
-from imaging.train import dice_by_region
+from imaging.segment import Engine, RegionNet, RegionNetConfig, segment
+from imaging.train import dice_of, read_pair
 
 
 def centre_mm(segmentation: Segmentation, key: str) -> np.ndarray:
@@ -28,13 +29,13 @@ def test_the_left_one_lies_to_the_left(real_segmentation: Segmentation, name: st
 
 
 def test_a_head_stored_the_other_way_round_has_the_same_regions(
-    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+    engine: Engine, real_scan: Scan, real_segmentation: Segmentation
 ) -> None:
     """Flipping the order of storage, and the affine with it, moves nothing in the patient."""
     flip = np.diag([-1.0, 1, -1, 1])
     flip[[0, 2], 3] = np.array(real_scan.voxels.shape)[[0, 2]] - 1
     stored = Scan(real_scan.voxels[::-1, :, ::-1], real_scan.affine @ flip)
-    again = segment(net, prepare(stored))
+    again = segment(engine, prepare(stored))
     volumes = [
         region_volumes_mm3(s.region_map, (2.0, 2.0, 2.0)) for s in (real_segmentation, again)
     ]
@@ -44,12 +45,12 @@ def test_a_head_stored_the_other_way_round_has_the_same_regions(
 
 
 def test_a_mirrored_head_has_its_sides_exchanged(
-    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+    engine: Engine, real_scan: Scan, real_segmentation: Segmentation
 ) -> None:
     """Voxels flipped and the affine kept is another patient, whose left was the right."""
     prepared = prepare(real_scan)
     mirrored = Scan(np.ascontiguousarray(prepared.voxels[::-1]), prepared.affine)
-    there = region_volumes_mm3(segment(net, mirrored).region_map, (2.0, 2.0, 2.0))
+    there = region_volumes_mm3(segment(engine, mirrored).region_map, (2.0, 2.0, 2.0))
     here = region_volumes_mm3(real_segmentation.region_map, (2.0, 2.0, 2.0))
     for name in ("temporal cortex", "cerebellum", "cerebral white matter"):
         assert there[f"left {name}"] == pytest.approx(here[f"right {name}"], rel=0.05)
@@ -58,7 +59,7 @@ def test_a_mirrored_head_has_its_sides_exchanged(
 def test_a_region_that_is_absent_has_no_features() -> None:
     """Rows of features and confidence are zero exactly where the map has no such region."""
     noise = np.random.default_rng(0).random((20, 33, 18)).astype(np.float32)
-    small = RegionNet(RegionNetConfig()).eval()
+    small = TorchEngine(RegionNet(RegionNetConfig()).eval())
     found = segment(small, Scan(noise, np.diag([2.0, 2.0, 2.0, 1.0])))
     present = np.isin(np.arange(1, len(REGIONS) + 1), found.region_map)
     assert not present.all()
@@ -68,8 +69,8 @@ def test_a_region_that_is_absent_has_no_features() -> None:
 
 
 def test_weights_come_back_as_saved(tmp_path: Path) -> None:
-    """Saving and loading changes no number."""
-    net = RegionNet(RegionNetConfig(init_filters=8))
+    """Saving and loading changes no number that half precision can hold."""
+    net = RegionNet(RegionNetConfig(init_filters=8)).half().float()
     net.save(tmp_path)
     again = RegionNet.load(tmp_path)
     assert again.config == net.config
@@ -85,14 +86,14 @@ def test_a_whole_head_passes_the_check(real_scan: Scan, real_segmentation: Segme
 
 
 def test_a_cut_brain_in_thick_slices_is_found(
-    net: RegionNet, real_scan: Scan, real_segmentation: Segmentation
+    engine: Engine, real_scan: Scan, real_segmentation: Segmentation
 ) -> None:
     """The top of the head is missing and slices are 6 mm thick: the grade falls."""
     whole = prepare(real_scan)
     top = int(np.argwhere(real_segmentation.region_map)[:, 2].max()) - 15
     cut = Scan(np.ascontiguousarray(whole.voxels[:, :, :top]), whole.affine)
     thick = Scan(cut.voxels, cut.affine @ np.diag([1, 1, 3.0, 1]))
-    result = check(thick, cut, segment(net, cut))
+    result = check(thick, cut, segment(engine, cut))
     assert {"coverage", "resolution"} <= {finding.kind for finding in result.findings}
     assert result.quality < 0.3
 
@@ -107,10 +108,11 @@ def test_a_scan_that_is_not_t1_weighted_is_found(
     assert kinds == {"contrast", "sequence"}
 
 
-@pytest.mark.slow
 def test_the_network_agrees_with_the_atlas_on_unseen_heads(
-    net: RegionNet, data: Path, unseen: list[str]
+    engine: Engine, data: Path, unseen: list[str]
 ) -> None:
-    """Mean Dice over all regions of two held-out subjects is above 0.6."""
-    dice = dice_by_region(net, data / "ixi_t1_2mm", unseen[:2])
-    assert np.mean([row["mean"] for row in dice.values()]) > 0.6
+    """Dice of a held-out subject is above 0.8 over all regions and for both hippocampi."""
+    scan, truth = read_pair(data / "ixi_t1_2mm", unseen[0])
+    dice = dice_of(segment(engine, scan).region_map, truth)
+    assert np.nanmean(dice) > 0.8
+    assert min(dice[:2]) > 0.8

@@ -1,0 +1,186 @@
+"""Time, memory and Dice of the scan's way from file to grade, engine by engine.
+
+The figures of other tools are their makers' or users', on other machines; see `PUBLISHED`.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from imaging.prepare import resample
+from imaging.read import read_nifti, write_clean
+from imaging.scan import Scan
+from imaging.segment import WEIGHTS, WINDOW, Engine, RegionNet, cut, segment
+
+IXI = Path(__file__).parents[2] / "shared" / "data" / "ixi_t1_2mm"
+ROUNDS = 5  # timed, after one that is not
+PUBLISHED = (
+    ("FastSurfer (asegdkt)", "95 regions, 1 mm", "90 min",
+     "one CPU, as its ChRIS plugin's README has it (FNNDSC/pl-fastsurfer_inference); 16-24 GB RAM"),
+    ("SynthSeg", "32 regions, 1 mm", "2 min", "CPU, FreeSurfer wiki, SynthSeg"),
+    ("SynthStrip", "brain mask only, 1 mm", "about 20 s",
+     "CPU; ten times deepbet's 2 s, by Fisch et al. 2023 (arXiv 2308.07003)"),
+)  # fmt: skip
+
+
+def head_of_1_mm(folder: Path) -> Path:
+    """A held-out head, resampled to 1 mm, as a file."""
+    subject = held_out_subjects(1)[0]
+    scan = read_nifti(IXI / "t1" / f"{subject}.nii.gz")
+    fine = resample(scan, 1.0)
+    path = folder / "head.nii.gz"
+    write_clean(Scan(fine.voxels.round(), fine.affine), path)
+    return path
+
+
+def held_out_subjects(n: int) -> list[str]:
+    """The first held-out subjects whose label map can be trusted."""
+    from imaging.train import held_out, usable
+
+    _, test = held_out([p.name.removesuffix(".nii.gz") for p in (IXI / "t1").iterdir()])
+    return usable(IXI, test)[:n]
+
+
+def whole_way(path: Path) -> dict[str, float]:
+    """Seconds of each step in this process, and its peak memory in MB."""
+    took: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def lap(step: str) -> None:
+        nonlocal began
+        took[step], began = time.perf_counter() - began, time.perf_counter()
+
+    from imaging import check
+    from imaging.encoder import region_tokens
+    from imaging.engines import load_engine
+    from imaging.prepare import prepare
+
+    engine = load_engine()
+    lap("start: imports and weights")
+    scan = read_nifti(path)
+    lap("read")
+    prepared = prepare(scan)
+    lap("prepare")
+    found = segment(engine, prepared)
+    lap("segment")
+    grade = check.check(scan, prepared, found)
+    lap("grade")
+    region_tokens(found, 70.0, "female", quality=grade.quality)
+    lap("measure: volumes, centiles, tokens")
+    took["total"] = sum(took.values())
+    took["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return took
+
+
+def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
+    """Everything that can run the network here."""
+    import torch
+
+    from imaging.engines import (
+        OnnxEngine,
+        OpenVinoEngine,
+        TorchEngine,
+        to_int8,
+        to_onnx,
+        to_openvino,
+    )
+
+    def plain(net: RegionNet) -> RegionNet:
+        other = RegionNet(net.config)
+        other.load_state_dict(net.state_dict())
+        return other.eval().to(memory_format=torch.contiguous_format)
+
+    return {
+        "torch FP32": lambda: TorchEngine(plain(net), bfloat16=False),
+        "torch FP32, channels last": lambda: TorchEngine(net, bfloat16=False),
+        "torch bf16": lambda: TorchEngine(plain(net)),
+        "torch bf16, channels last": lambda: TorchEngine(net),
+        "ONNX Runtime FP32": lambda: OnnxEngine(to_onnx(net)),
+        "OpenVINO FP32": lambda: OpenVinoEngine(to_openvino(net), "f32"),
+        "OpenVINO bf16": lambda: OpenVinoEngine(to_openvino(net), "bf16"),
+        "OpenVINO INT8 (NNCF)": lambda: OpenVinoEngine(to_int8(to_openvino(net), windows), "bf16"),
+    }
+
+
+def training_windows(n: int) -> list[np.ndarray]:
+    """Windows of training subjects, to calibrate INT8 with."""
+    from imaging.train import brain_centre, held_out, read_pair
+
+    train, _ = held_out([p.name.removesuffix(".nii.gz") for p in (IXI / "t1").iterdir()])
+    pairs = (read_pair(IXI, subject) for subject in train[:: max(1, len(train) // n)][:n])
+    return [cut(scan.voxels, brain_centre(labels), WINDOW) for scan, labels in pairs]
+
+
+def compare(n_subjects: int, weights: Path) -> None:
+    """Print time a scan and Dice of every engine."""
+    from imaging.train import dice_of, read_pair
+
+    net = RegionNet.load(weights)
+    pairs = [read_pair(IXI, s) for s in held_out_subjects(n_subjects)]
+    ready: dict[str, Engine] = {}
+    loading: dict[str, float] = {}
+    for name, load in engines(net, training_windows(12)).items():
+        began = time.perf_counter()
+        ready[name] = load()
+        ready[name](np.zeros(WINDOW, np.float32))
+        loading[name] = time.perf_counter() - began
+    times: dict[str, list[float]] = {name: [] for name in ready}
+    for _ in range(ROUNDS):  # in turn, so that a busy minute hits all alike
+        for name, engine in ready.items():
+            began = time.perf_counter()
+            segment(engine, pairs[0][0])
+            times[name].append(time.perf_counter() - began)
+    slowest = statistics.median(times["torch FP32"])
+    print(f"Network alone, on one prepared scan (median of {ROUNDS}, engines in turn), and mean")
+    print(f"Dice over all regions of {len(pairs)} held-out IXI subjects.\n")
+    print("| engine | ready after, s | seconds a scan | times as fast as torch FP32 | Dice |")
+    print("|---|--:|--:|--:|--:|")
+    for name, engine in ready.items():
+        dice = np.nanmean([dice_of(segment(engine, scan).region_map, t) for scan, t in pairs])
+        took = statistics.median(times[name])
+        print(f"| {name} | {loading[name]:.1f} | {took:.2f} | {slowest / took:.1f} | {dice:.4f} |")
+
+
+def main() -> None:
+    """Print the steps, the engines, and what others have published."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--one", type=Path, help="time one file in this process; print JSON")
+    args, _ = parser.parse_known_args()
+    if args.one:
+        print(json.dumps(whole_way(args.one)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = head_of_1_mm(Path(folder))
+        shape = read_nifti(path).voxels.shape
+        command = [sys.executable, "-m", "benchmarks.scan_speed", "--one", str(path)]
+        runs = [
+            json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            for _ in range(3)
+        ]
+    took = {step: statistics.median(run[step] for run in runs) for step in runs[0]}
+    print(f"One whole head of 1 mm ({shape[0]} x {shape[1]} x {shape[2]} voxels, .nii.gz), a fresh")
+    print("process on two CPU cores, median of three.\n\n| step | seconds |\n|---|--:|")
+    for step, seconds in took.items():
+        if step != "peak MB":
+            print(f"| {step} | {seconds:.2f} |")
+    print(f"\nPeak memory {took['peak MB']:.0f} MB.\n")
+    compare(args.subjects, args.weights)
+    print("\nPublished, on their authors' or users' machines, not run here:\n")
+    print("| tool | what | time a scan | where and by whom |\n|---|---|--:|---|")
+    for row in PUBLISHED:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()

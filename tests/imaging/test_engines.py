@@ -1,0 +1,67 @@
+"""Every engine names the same voxels, and left is treated as right is."""
+
+import importlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from imaging.engines import OnnxEngine, OpenVinoEngine, TorchEngine, to_onnx, to_openvino
+from imaging.regions import mirrored_labels
+from imaging.segment import WINDOW, Engine, RegionNet, RegionNetConfig
+
+SMALL = RegionNetConfig(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), voxel_features=4)
+
+
+@pytest.fixture(scope="module")
+def net() -> RegionNet:
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    return RegionNet(SMALL).eval()
+
+
+@pytest.fixture(scope="module")
+def window() -> np.ndarray:
+    """A smooth random picture."""
+    coarse = torch.rand(1, 1, 10, 14, 11, generator=torch.Generator().manual_seed(1))
+    fine = torch.nn.functional.interpolate(coarse, size=WINDOW, mode="trilinear")
+    return np.asarray(fine[0, 0].numpy())
+
+
+ENGINES: list[tuple[str, Callable[[RegionNet], Engine]]] = [
+    ("openvino", lambda net: OpenVinoEngine(to_openvino(net), "f32")),
+    ("onnxruntime", lambda net: OnnxEngine(to_onnx(net))),
+]
+
+
+@pytest.mark.parametrize(("module", "make"), ENGINES)
+def test_an_engine_says_what_torch_says(
+    net: RegionNet, window: np.ndarray, module: str, make: Callable[[RegionNet], Engine]
+) -> None:
+    """In single precision, probabilities and features agree to 1e-3 and so do labels."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    expected, found = TorchEngine(net, bfloat16=False)(window), make(net)(window)
+    assert (found.labels == expected.labels).mean() > 0.999
+    np.testing.assert_allclose(found.probability, expected.probability, atol=1e-3)
+    np.testing.assert_allclose(found.fine, expected.fine, atol=1e-3)
+    np.testing.assert_allclose(found.coarse, expected.coarse, atol=1e-3)
+
+
+def test_the_choice_of_labels_is_the_networks_own(net: RegionNet, window: np.ndarray) -> None:
+    """The graph's labels are those of the mean of plain and mirrored forward passes."""
+    volume = torch.from_numpy(window)[None, None]
+    with torch.inference_mode():
+        here = net(volume).softmax(dim=1)
+        there = net(volume.flip(2)).softmax(dim=1).flip(2)[:, mirrored_labels()]
+    expected = (here + there)[0].argmax(dim=0).numpy()
+    assert (TorchEngine(net, bfloat16=False)(window).labels == expected).mean() > 0.999
+
+
+def test_a_mirrored_window_has_the_mirrored_labels(net: RegionNet, window: np.ndarray) -> None:
+    """Left and right are measured alike, to the voxel."""
+    engine = TorchEngine(net, bfloat16=False)
+    here = engine(window).labels
+    there = engine(np.ascontiguousarray(window[::-1])).labels[::-1]
+    assert (np.array(mirrored_labels())[there] == here).mean() > 0.999
