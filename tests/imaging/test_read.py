@@ -165,7 +165,25 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
             read_nifti(tmp_path / name)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "i1", "<i2", ">i2", "<u2", "<i4", "<f4", ">f4", "<f8"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "u1",
+        "i1",
+        "<i2",
+        ">i2",
+        "<u2",
+        ">u2",
+        "<i4",
+        ">i4",
+        "<u4",
+        "<i8",
+        ">u8",
+        "<f4",
+        ">f4",
+        "<f8",
+    ],
+)
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_voxels_are_exactly_those_of_nibabel(dtype: str, ending: str, tmp_path: Path) -> None:
     """In every datatype and byte order, scaled by a slope."""
