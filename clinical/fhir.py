@@ -320,6 +320,9 @@ def _record(patient: Json, patient_id: str, facts: list[Fact]) -> PatientRecord:
         medications=tuple(fact for fact in facts if isinstance(fact, Medication)),
         family_history=tuple(fact for fact in facts if isinstance(fact, FamilyMember)),
         notes=tuple(sorted(notes, key=lambda note: (note.date or dt.date.min, note.id))),
+        identifiers=tuple(
+            entry["value"] for entry in patient.get("identifier", []) if entry.get("value")
+        ),
     )
 
 

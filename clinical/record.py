@@ -120,6 +120,9 @@ class PatientRecord:
         name: For the physician's eyes on the review page only; never logged.
         birth_date: Day, or the first day of the month or year where only that is known.
         education_years: Years of schooling.
+        identifiers: Business identifiers, such as a hospital number; to hold a scan's header
+            against, and never logged.
+        stated_age_years: Age that the source states, for records without a birth date.
     """
 
     patient_id: str = field(repr=False)
@@ -132,6 +135,8 @@ class PatientRecord:
     medications: tuple[Medication, ...] = ()
     family_history: tuple[FamilyMember, ...] = ()
     notes: tuple[Note, ...] = ()
+    identifiers: tuple[str, ...] = field(default=(), repr=False)
+    stated_age_years: float | None = None
 
     @property
     def index_date(self) -> dt.date | None:
@@ -143,5 +148,11 @@ class PatientRecord:
     def age_years(self) -> float | None:
         """Age at the time of the case."""
         if self.birth_date is None or self.index_date is None:
+            return self.stated_age_years
+        return self.age_on(self.index_date)
+
+    def age_on(self, day: dt.date) -> float | None:
+        """Age on a day; None where the birth date is unknown."""
+        if self.birth_date is None:
             return None
-        return (self.index_date - self.birth_date).days / DAYS_PER_YEAR
+        return (day - self.birth_date).days / DAYS_PER_YEAR

@@ -1,38 +1,58 @@
 """From files to a case: keep the bytes, read the record and the scan, make the evidence.
 
-Two steps, so that an interrupted import resumes: `register` keeps what came and is instant;
-`prepare_case` segments and encodes whatever has no evidence yet.
+Two steps, so that an interrupted import resumes: `register` keeps what came and holds a scan's
+header against the record; `prepare_case` segments and encodes whatever has no evidence yet.
 """
 
 import csv
+import datetime as dt
+import gzip
 import logging
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 from pydantic import TypeAdapter
 
 from clinical import check as record_check
+from clinical.check import OLDEST_YEARS
 from clinical.diagnoses import Scheme
 from clinical.fhir import ImportReport, read_bundle
 from clinical.lab_encoder import history_tokens, lab_tokens
-from clinical.record import PatientRecord
+from clinical.record import DAYS_PER_YEAR, PatientRecord, Sex
 from clinical.text_encoder import TextEncoder, load_text_encoder
 from fusion.case import Modality, Tokens
-from fusion.store import CaseRow, Site, labels_of, now, sha256
+from fusion.identity import compare
+from fusion.store import (
+    NOT_THIS_PATIENT,
+    THIS_PATIENT,
+    CaseRow,
+    ScanFacts,
+    Site,
+    dump_facts,
+    labels_of,
+    now,
+    sha256,
+)
 from imaging import check as scan_check
+from imaging.bids import read_bids
+from imaging.dicom import read_dicom
 from imaging.encoder import RegionTokens, region_tokens
 from imaging.prepare import prepare, to_ras
 from imaging.read import read_nifti, write_clean, write_region_map
-from imaging.scan import ScanError
+from imaging.scan import Acquisition, Identity, ScanError
 from imaging.segment import RegionNet, segment
 
 log = logging.getLogger(__name__)
 
 REPORT = TypeAdapter(ImportReport)
+
+NOTHING_TO_COMPARE = "The scan names no patient: nothing to compare with the record."
 
 
 class IntakeError(ValueError):
@@ -41,17 +61,27 @@ class IntakeError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one case; at least one of them.
+    """Files of one case; a bundle, a scan or both.
 
     Attributes:
         bundle: FHIR R4 bundle.
-        scan: NIfTI, T1-weighted.
+        scan: T1-weighted: a NIfTI file, or DICOM: a folder or one file of a series.
         diagnoses: Known label keys, for training; None where unknown.
+        record: What else is known of the patient, where there is no bundle.
+        acquisition: What is known of the scan, where its file does not say.
+        name: What messages call it, where it is not what the user typed.
     """
 
     bundle: Path | None = None
     scan: Path | None = None
     diagnoses: tuple[str, ...] | None = None
+    record: PatientRecord | None = None
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    name: str = ""
+
+    def __str__(self) -> str:
+        """What a message calls it."""
+        return self.name or str(self.bundle or self.scan)
 
 
 @dataclass(frozen=True)
@@ -61,6 +91,20 @@ class Registered:
     case_id: str
     changed: bool  # False: everything was already here
     report: ImportReport | None = None
+    remarks: tuple[str, ...] = ()  # what there is to say of its scan
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """A scan that arrives, as the site will keep it; or why there is none."""
+
+    digest: str = ""  # empty: no scan
+    raw: bytes = b""
+    suffix: str = ""
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    identity: Identity | None = None  # None: of a format that names nobody
+    remarks: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass
@@ -113,6 +157,23 @@ def read_pairs(path: Path) -> list[Source]:
     return sources
 
 
+def bids_sources(folder: Path) -> tuple[list[Source], tuple[str, ...]]:
+    """The sessions of a BIDS dataset as cases, and what to tell about the dataset.
+
+    Raises:
+        imaging.scan.ScanError: There is no subject in the folder.
+    """
+    dataset = read_bids(folder)
+    sources = []
+    for scan in dataset.scans:
+        patient = f"bids/{dataset.name}/{scan.subject}"  # the same for all of its sessions
+        record = PatientRecord(patient, _sex(scan.sex), stated_age_years=scan.age_years)
+        sources.append(
+            Source(scan=scan.path, record=record, acquisition=scan.acquisition, name=scan.name)
+        )
+    return sources, dataset.remarks
+
+
 def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     """Keep the files of one case and read its record.
 
@@ -124,38 +185,156 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     """
     if source.diagnoses is not None:
         labels_of(list(source.diagnoses), scheme)
-    bundle, scan = _bytes(source.bundle), _bytes(source.scan)
-    case_id = sha256(bundle if bundle is not None else scan or b"")[:12]
-    known = site.find(case_id)
-    scan_sha256 = sha256(scan) if scan is not None else None
-    if known and scan_sha256 in (None, known.scan_sha256):
-        return Registered(case_id, changed=_relabel(site, known, source))
+    bundle, scan = _bytes(source.bundle), _incoming(source)
+    case_id = sha256(bundle)[:12] if bundle is not None else _scan_case_id(source, scan)
+    known, decided = site.find(case_id), _decided(site, case_id, scan)
+    if known and (scan.digest in ("", known.scan_sha256) or decided is False):
+        refused = (f"the scan was {NOT_THIS_PATIENT}; it was not taken again",)
+        remarks = refused if decided is False else ()
+        return Registered(case_id, changed=_relabel(site, known, source), remarks=remarks)
     if known and known.scan_sha256:
         raise IntakeError(
             f"case {case_id} already has another scan; a second scan is a case of its own: "
             "import it with the record of its day"
         )
     diagnoses = source.diagnoses or (known.diagnoses if known else None)
-    if bundle is not None:
-        record, report = read_bundle(bundle)
-    else:
-        assert source.scan is not None
-        read_nifti(source.scan)  # there would be nothing else in the case
-        record, report = PatientRecord(patient_id=case_id, sex="unknown"), ImportReport()
+    record, report = _record(site, source, bundle, scan, case_id)
+    facts = _facts(scan, record if bundle is not None else None, decided=decided)
+    if scan.digest:
+        site.keep("scans", scan.raw, scan.suffix, scan.digest)
     row = CaseRow(
         case_id=case_id,
         patient_key=site.patient_key(record.patient_id),
         imported_at=now(),
         bundle_sha256=site.keep("bundles", bundle, ".json") if bundle is not None else None,
-        scan_sha256=site.keep("scans", scan, _suffix(source.scan)) if scan is not None else None,
+        scan_sha256=scan.digest or None,
         age_years=record.age_years,
         sex=record.sex,
         diagnoses=list(diagnoses) if diagnoses is not None else None,
+        scan_facts=dump_facts(facts),
     )
-    site.add_case(row, record, REPORT.dump_python(report, mode="json"))
     (site.case_folder(case_id) / "tokens.safetensors").unlink(missing_ok=True)
+    site.add_case(row, record, REPORT.dump_python(report, mode="json"))
     site.audit("import", "import", case_id)
-    return Registered(case_id, changed=True, report=report)
+    return Registered(case_id, changed=True, report=report, remarks=scan.remarks)
+
+
+def _incoming(source: Source) -> _Incoming:
+    """Read a source's scan as far as keeping it needs.
+
+    Raises:
+        imaging.scan.ScanError: It cannot be used, and there is no bundle to go on with.
+    """
+    if source.scan is None:
+        return _Incoming()
+    try:
+        if _is_dicom(source.scan):
+            return _from_dicom(source.scan)
+        if source.bundle is None:
+            read_nifti(source.scan)  # there would be nothing else in the case
+    except ScanError as error:
+        if source.bundle is None:
+            raise
+        return _Incoming(problem=f"The scan could not be used: {error}")
+    raw = _bytes(source.scan) or b""
+    return _Incoming(sha256(raw), raw, _suffix(source.scan), source.acquisition)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a path is a DICOM file by its mark, or a folder, which nothing else can be here."""
+    if not path.is_file():
+        return path.is_dir()
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _from_dicom(path: Path) -> _Incoming:
+    """The T1w series of a DICOM folder, without its headers.
+
+    Its name is the hash of the unpacked volume, so that the same study is the same case even
+    if a later version packs it otherwise.
+    """
+    found = read_dicom(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "T1w.nii"
+        write_clean(found.scan, plain)
+        raw = plain.read_bytes()
+    return _Incoming(
+        digest=sha256(raw),
+        raw=gzip.compress(raw, 6, mtime=0),
+        suffix=".nii.gz",
+        acquisition=found.acquisition,
+        identity=found.identity,
+        remarks=(f"chosen: {found.chosen}", *found.refused),
+    )
+
+
+def _scan_case_id(source: Source, scan: _Incoming) -> str:
+    """Id of a case without a bundle: of its scan and of what is known besides."""
+    record = source.record
+    if record is None:
+        return scan.digest[:12]
+    day = source.acquisition.acquired_on
+    known = f"{record.patient_id}|{record.sex}|{record.stated_age_years}|{day}|{scan.digest}"
+    return sha256(known.encode())[:12]
+
+
+def _decided(site: Site, case_id: str, scan: _Incoming) -> bool | None:
+    """Whether a person found this scan to be the patient's; None where nobody was asked."""
+    mine = [d.same for d in site.identity_decisions(case_id) if d.scan_sha256 == scan.digest]
+    return mine[-1] if mine else None
+
+
+def _record(
+    site: Site, source: Source, bundle: bytes | None, scan: _Incoming, case_id: str
+) -> tuple[PatientRecord, ImportReport]:
+    """What is known of the patient: the bundle, else what came with the scan."""
+    if bundle is not None:
+        return read_bundle(bundle)
+    record = source.record or PatientRecord(case_id, "unknown")
+    if scan.identity is not None:
+        record = _record_of_header(site, scan.identity, scan.acquisition.acquired_on, case_id)
+    return record, ImportReport()
+
+
+def _record_of_header(
+    site: Site, identity: Identity, day: dt.date | None, case_id: str
+) -> PatientRecord:
+    """Sex and age at the scan, to half a year, which its norms need; of whom, an opaque key.
+
+    Only a header with id, sex and birth year ties a scan to others of its patient: scans
+    that were de-identified share an id such as ANON.
+    """
+    year, age = identity.birth_year, None
+    if year is not None and day is not None and 0 < day.year - year <= OLDEST_YEARS:
+        age = (day - dt.date(year, 7, 1)).days / DAYS_PER_YEAR
+    named = (identity.patient_id, identity.sex, year)
+    patient_id = site.patient_key("|".join(map(str, named))) if all(named) else case_id
+    return PatientRecord(patient_id, _sex(identity.sex), stated_age_years=age)
+
+
+def _sex(word: str | None) -> Sex:
+    """A sex that a scan's source gives, in the record's words."""
+    return next((sex for sex in get_args(Sex) if sex == word), "unknown")
+
+
+def _facts(scan: _Incoming, record: PatientRecord | None, *, decided: bool | None) -> ScanFacts:
+    """What is known of a scan besides its voxels, its header held against the record.
+
+    Args:
+        scan: The scan.
+        record: What a bundle says of the patient; None where there is none.
+        decided: What a person said of this very scan before.
+    """
+    if scan.identity is None or record is None:
+        return ScanFacts(scan.acquisition, findings=(scan.problem,) if scan.problem else ())
+    disagreements = compare(scan.identity, record)
+    if disagreements is None:
+        return ScanFacts(scan.acquisition, findings=(NOTHING_TO_COMPARE,))
+    if decided:
+        found = tuple(f"{disagreement}; {THIS_PATIENT}" for disagreement in disagreements)
+        return ScanFacts(scan.acquisition, findings=found)
+    return ScanFacts(scan.acquisition, disagreements)
 
 
 def _relabel(site: Site, known: CaseRow, source: Source) -> bool:
@@ -187,9 +366,9 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
             "does not read; they weigh little."
         )
     tokens: dict[Modality, Tokens] = {}
+    seen: list[str] = []
     if row.scan_sha256:
-        scan, said = _scan_evidence(site, row, record, tools)
-        findings += said
+        scan, seen = _scan_evidence(site, row, record.sex, tools)
         if scan is not None:
             tokens["scan"] = scan
     with tools.timed("encode"):
@@ -199,11 +378,13 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
             ("history", history_tokens(record, tools.encoder, exclude=scheme.codes)),
         )
         tokens |= {modality: t for modality, t in made if t is not None}
-    site.save_tokens(case_id, tokens, findings=findings, encoder=tools.encoder.sha256)
+    site.save_tokens(
+        case_id, tokens, findings=findings, encoder=tools.encoder.sha256, scan_findings=seen
+    )
 
 
 def _scan_evidence(
-    site: Site, row: CaseRow, record: PatientRecord, tools: Tools
+    site: Site, row: CaseRow, sex: Sex, tools: Tools
 ) -> tuple[RegionTokens | None, list[str]]:
     """Region tokens of a case's scan, and what its check found."""
     assert row.scan_sha256 is not None
@@ -221,9 +402,9 @@ def _scan_evidence(
         return None, [f"The scan could not be used: {error}"]
     findings = [finding.message for finding in grade.findings]
     if grade.quality == 0.0:
-        return None, findings
-    tokens = region_tokens(segmentation, record.age_years, record.sex, quality=grade.quality)
-    return tokens, findings
+        return None, [*findings, "The scan cannot be relied upon and counts as absent."]
+    age_years = site.scan_time(row.case_id).age_years
+    return region_tokens(segmentation, age_years, sex, quality=grade.quality), findings
 
 
 def _bytes(path: Path | None) -> bytes | None:

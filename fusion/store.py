@@ -3,7 +3,7 @@
 site.toml             name, salt of the patient keys, text encoder, database URL
 site.db               SQLite, unless site.toml names another database
 bundles/SHA256.json   the bytes that were imported, unchanged
-scans/SHA256.nii.gz   the same for scans
+scans/SHA256.nii.gz   the same for NIfTI scans; of DICOM, the chosen series without its headers
 cases/ID/             record.json, report.json, T1w.nii.gz, regions.nii.gz, tokens
 model/                the diagnostic model in use (`fusion.checkpoint`)
 """
@@ -11,26 +11,36 @@ model/                the diagnostic model in use (`fusion.checkpoint`)
 import datetime as dt
 import hashlib
 import json
+import logging
 import secrets
+import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
-from sqlalchemy import JSON, ForeignKey, String, create_engine, event, select
+from sqlalchemy import JSON, ForeignKey, String, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from clinical.check import OLDEST_YEARS
 from clinical.diagnoses import Scheme
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
 from clinical.record import PatientRecord
 from fusion.case import MODALITIES, Case, Labels, Modality, Tokens
+from fusion.identity import Disagreement
 from imaging.encoder import RegionPointer, RegionTokens
+from imaging.scan import Acquisition
+
+log = logging.getLogger(__name__)
+
+THIS_PATIENT = "found to be this patient's scan"
+NOT_THIS_PATIENT = "found to be another patient's scan and taken away"
 
 RECORD = TypeAdapter(PatientRecord)
 POINTERS: dict[Modality, TypeAdapter[Any]] = {
@@ -43,6 +53,59 @@ POINTERS: dict[Modality, TypeAdapter[Any]] = {
 
 class SiteError(ValueError):
     """A site's folder is missing, damaged or asked for what it does not hold."""
+
+
+class BlockedError(SiteError):
+    """Nobody has decided yet whether the case's scan is this patient's."""
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What is known of a case's scan besides its voxels.
+
+    Attributes:
+        acquisition: Header facts that matter.
+        disagreements: In which its header and the record contradict each other; the case is
+            blocked until a person has decided and this is empty.
+        findings: Of the import.
+        checked: Findings of `imaging.check`.
+    """
+
+    acquisition: Acquisition = field(default_factory=Acquisition)
+    disagreements: tuple[Disagreement, ...] = ()
+    findings: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> list[str]:
+        """All of it that is a finding, for the physician."""
+        return [*map(str, self.disagreements), *self.findings, *self.checked]
+
+
+FACTS = TypeAdapter(ScanFacts)
+
+
+@dataclass(frozen=True)
+class ScanTime:
+    """When a case's scan was made.
+
+    Attributes:
+        case_id: The case.
+        day: Of the scan, else of the record; None where neither is known.
+        age_years: Of the patient at the scan.
+    """
+
+    case_id: str
+    day: dt.date | None
+    age_years: float | None
+
+    def is_before(self, other: "ScanTime") -> bool:
+        """Whether this scan is certainly the earlier one, by its day, else by age."""
+        if self.day and other.day:
+            return self.day < other.day
+        if self.age_years is None or other.age_years is None:
+            return False
+        return self.age_years < other.age_years
 
 
 class _Table(DeclarativeBase):
@@ -64,6 +127,17 @@ class CaseRow(_Table):
     findings: Mapped[list[str]] = mapped_column(JSON, default=list)
     diagnoses: Mapped[list[str] | None] = mapped_column(JSON)  # known labels, for training
     reviewed: Mapped[bool] = mapped_column(default=False)
+    scan_facts: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # `ScanFacts`
+
+    @property
+    def facts(self) -> ScanFacts:
+        """What is known of its scan; nothing in a case of an earlier version."""
+        return FACTS.validate_python(self.scan_facts or {})
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a person must first decide whose scan it is."""
+        return bool(self.facts.disagreements)
 
 
 class Review(_Table):
@@ -78,6 +152,19 @@ class Review(_Table):
     labels: Mapped[list[str]] = mapped_column(JSON)
     reason: Mapped[str]
     model_name: Mapped[str] = mapped_column(default="")
+
+
+class IdentityDecision(_Table):
+    """Whose scan a person found it to be; the latest on a scan counts."""
+
+    __tablename__ = "identity_decisions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.case_id"), index=True)
+    scan_sha256: Mapped[str] = mapped_column(String(64))
+    user: Mapped[str] = mapped_column(String(64))
+    at: Mapped[dt.datetime]
+    same: Mapped[bool]  # this patient's
+    reason: Mapped[str]
 
 
 class AuditEntry(_Table):
@@ -119,6 +206,7 @@ class Site:
         self.config = config
         self._engine = _engine(make_url(config.database or f"sqlite:///{folder / 'site.db'}"))
         _Table.metadata.create_all(self._engine)
+        _add_missing_columns(self._engine)
 
     @classmethod
     def open(cls, folder: Path) -> "Site":
@@ -164,18 +252,19 @@ class Site:
 
     # -- files ---------------------------------------------------------------------------
 
-    def keep(self, kind: str, raw: bytes, suffix: str) -> str:
-        """Keep original bytes under their SHA-256; the same bytes are kept once.
+    def keep(self, kind: str, raw: bytes, suffix: str, digest: str = "") -> str:
+        """Keep bytes under their SHA-256; the same bytes are kept once.
 
         Args:
             kind: ``bundles`` or ``scans``.
             raw: The bytes.
             suffix: Such as ``.json``.
+            digest: SHA-256 of what they unpack to, where packing was ours and may change.
 
         Returns:
             The SHA-256.
         """
-        digest = sha256(raw)
+        digest = digest or sha256(raw)
         path = self.folder / kind / f"{digest}{suffix}"
         if not path.exists():
             _write(path, raw)
@@ -254,16 +343,33 @@ class Site:
         return tuple(self.row(case_id).findings)
 
     def save_tokens(
-        self, case_id: str, tokens: dict[Modality, Tokens], *, findings: list[str], encoder: str
+        self,
+        case_id: str,
+        tokens: dict[Modality, Tokens],
+        *,
+        findings: list[str],
+        encoder: str,
+        scan_findings: Sequence[str] = (),
     ) -> None:
         """Keep a case's evidence.
 
         Args:
             case_id: The case.
             tokens: Evidence by modality.
-            findings: What the checks found.
+            findings: What the checks found in the record.
             encoder: SHA-256 of the text encoder that made it.
+            scan_findings: What `imaging.check` found; what the import said of the scan is added.
         """
+        self._write_tokens(case_id, tokens, encoder)
+        with self.session() as session:
+            row = session.get_one(CaseRow, case_id)
+            facts = replace(row.facts, checked=tuple(scan_findings))
+            row.modalities = [m for m in MODALITIES if m in tokens]
+            row.findings = [*findings, *facts.said]
+            row.scan_facts = dump_facts(facts)
+
+    def _write_tokens(self, case_id: str, tokens: Mapping[Modality, Tokens], encoder: str) -> None:
+        """Write the file of a case's evidence."""
         tensors = {
             f"{modality}.{part}": getattr(t, part).contiguous()
             for modality, t in tokens.items()
@@ -277,10 +383,15 @@ class Site:
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"pointers": json.dumps(pointers), "text_encoder": encoder})
         partial.replace(path)
-        with self.session() as session:
-            row = session.get_one(CaseRow, case_id)
-            row.modalities = [m for m in MODALITIES if m in tokens]
-            row.findings = findings
+
+    def _read_tokens(self, case_id: str) -> dict[Modality, Tokens]:
+        """Read the file of a case's evidence."""
+        path = self.case_folder(case_id) / "tokens.safetensors"
+        if not path.exists():
+            raise SiteError(f"case {case_id} has no evidence yet; run `consilium import` again")
+        with safe_open(path, "pt") as file:
+            pointers = json.loads(file.metadata()["pointers"])
+            return {m: _tokens(m, file, pointers[m]) for m in MODALITIES if m in pointers}
 
     def tokens_encoder(self, case_id: str) -> str | None:
         """SHA-256 of the text encoder that made the kept evidence; None where there is none."""
@@ -293,25 +404,115 @@ class Site:
     def case(self, case_id: str, scheme: Scheme | None = None) -> Case:
         """A case as evidence; with its known diagnoses where a scheme is given.
 
+        This is the one way to a case's evidence, so nothing is diagnosed or learned from a
+        case that is blocked.
+
         Raises:
             SiteError: The case is unknown or has not been prepared.
+            BlockedError: Nobody has decided yet whose scan it has.
         """
         row = self.row(case_id)
-        path = self.case_folder(case_id) / "tokens.safetensors"
-        if not path.exists():
-            raise SiteError(f"case {case_id} has no evidence yet; run `consilium import` again")
-        with safe_open(path, "pt") as file:
-            pointers = json.loads(file.metadata()["pointers"])
-            tokens = {m: _tokens(m, file, pointers[m]) for m in MODALITIES if m in pointers}
+        _check_unblocked(row)
+        tokens = self._read_tokens(case_id)
         labels = None
         if scheme is not None and row.diagnoses is not None:
             labels = labels_of(row.diagnoses, scheme)
         return Case(case_id, row.patient_key, tokens, labels)
 
     def training_cases(self, scheme: Scheme) -> list[Case]:
-        """All prepared cases whose diagnoses are known."""
+        """All prepared cases whose diagnoses are known, but for those that are blocked."""
         known = [row for row in self.cases() if row.diagnoses and row.modalities]
+        blocked = sum(row.is_blocked for row in known)
+        if blocked:
+            log.warning("%s: %d cases left out: whose scan they have is open", self.name, blocked)
+        known = [row for row in known if not row.is_blocked]
         return [self.case(row.case_id, scheme) for row in sorted(known, key=lambda r: r.case_id)]
+
+    # -- scans in time and whose they are ------------------------------------------------
+
+    def scan_time(self, case_id: str) -> ScanTime:
+        """When a case's scan was made, and how old the patient was."""
+        record, acquired_on = self.record(case_id), self.row(case_id).facts.acquisition.acquired_on
+        age = record.age_on(acquired_on) if acquired_on else None
+        if age is None or not 0 <= age <= OLDEST_YEARS:  # a de-identified date may be shifted
+            age = record.age_years
+        return ScanTime(case_id, acquired_on or record.index_date, age)
+
+    def prior_scan(self, case_id: str) -> ScanTime | None:
+        """The patient's latest usable scan before this case's, if there is one."""
+        key, time = self.row(case_id).patient_key, self.scan_time(case_id)
+        with self.session() as session:
+            rows = list(session.scalars(select(CaseRow).where(CaseRow.patient_key == key)))
+        usable = [row for row in rows if "scan" in row.modalities and not row.is_blocked]
+        times = [self.scan_time(row.case_id) for row in usable if row.case_id != case_id]
+        earlier = [other for other in times if other.is_before(time)]
+        return max(earlier, key=lambda t: (t.day or dt.date.min, t.age_years or 0.0), default=None)
+
+    def identity_decisions(self, case_id: str) -> list[IdentityDecision]:
+        """What persons decided about whose scans a case had, oldest first."""
+        with self.session() as session:
+            mine = select(IdentityDecision).where(IdentityDecision.case_id == case_id)
+            return list(session.scalars(mine.order_by(IdentityDecision.id)))
+
+    def decide_identity(self, case_id: str, *, same: bool, user: str, reason: str) -> None:
+        """Store a person's decision whether a case's scan is this patient's.
+
+        Args:
+            case_id: A blocked case; one from which a scan was taken may take it back.
+            same: It is; else it is taken away with all that was made of it, and the case goes
+                on without it.
+            user: Who decides.
+            reason: Why.
+
+        Raises:
+            SiteError: There is no reason given or nothing to decide.
+        """
+        if not reason.strip() or not user.strip():
+            raise SiteError("a decision on whose scan it is needs a user and a reason")
+        row, decided = self.row(case_id), self.identity_decisions(case_id)
+        taken = decided[-1].scan_sha256 if decided and not row.scan_sha256 else None
+        digest = row.scan_sha256 or (taken if same else None)
+        if digest is None or (same and not row.is_blocked and not taken):
+            raise SiteError(f"case {case_id}: nothing to decide about its scan")
+        if not same:
+            self._drop_scan_files(row)  # first, so that a scan once refused is never in use
+        said = THIS_PATIENT if same else NOT_THIS_PATIENT
+        held = [f"{disagreement}; {said}" for disagreement in row.facts.disagreements]
+        kept = row.facts if same else ScanFacts()
+        facts = replace(kept, disagreements=(), findings=(*kept.findings, *(held or [said])))
+        with self.session() as session:
+            row = session.get_one(CaseRow, case_id)
+            others = [finding for finding in row.findings if finding not in row.facts.said]
+            row.findings, row.scan_facts = [*others, *facts.said], dump_facts(facts)
+            if not same:
+                row.scan_sha256 = None
+                row.modalities = [m for m in row.modalities if m != "scan"]
+            session.add(
+                IdentityDecision(
+                    case_id=case_id, scan_sha256=digest, user=user, at=now(), same=same,
+                    reason=reason.strip(),
+                )
+            )  # fmt: skip
+            action = "identity: same" if same else "identity: other"
+            session.add(AuditEntry(at=now(), user=user, action=action, case_id=case_id))
+
+    def _drop_scan_files(self, row: CaseRow) -> None:
+        """Delete a case's scan and everything made of it."""
+        assert row.scan_sha256 is not None
+        folder = self.case_folder(row.case_id)
+        encoder = self.tokens_encoder(row.case_id)
+        if encoder is not None:
+            tokens = self._read_tokens(row.case_id)
+            tokens.pop("scan", None)
+            self._write_tokens(row.case_id, tokens, encoder)
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("record.json", "report.json", "tokens.safetensors"):
+                path.unlink()
+        if sum(other.scan_sha256 == row.scan_sha256 for other in self.cases()) == 1:
+            for path in (self.folder / "scans").glob(f"{row.scan_sha256}.*"):
+                path.unlink()
 
     # -- reviews and audit ---------------------------------------------------------------
 
@@ -329,6 +530,7 @@ class Site:
 
         Raises:
             SiteError: An override has no reason, or the case is unknown.
+            BlockedError: Nobody has decided yet whose scan it has.
         """
         if not agrees and not reason.strip():
             raise SiteError("an override needs a reason")
@@ -336,6 +538,7 @@ class Site:
             row = session.get(CaseRow, case_id)
             if row is None:
                 raise SiteError(f"this site has no case {case_id!r}")
+            _check_unblocked(row)
             row.reviewed = True
             session.add(
                 Review(
@@ -365,6 +568,21 @@ class Site:
         """Everything that was noted, oldest first."""
         with self.session() as session:
             return list(session.scalars(select(AuditEntry).order_by(AuditEntry.id)))
+
+
+def dump_facts(facts: ScanFacts) -> dict[str, Any]:
+    """Facts of a scan as the database keeps them."""
+    return dict(FACTS.dump_python(facts, mode="json"))
+
+
+def _check_unblocked(row: CaseRow) -> None:
+    """Refuse a case whose scan may be another patient's."""
+    if row.is_blocked:
+        differs = ", ".join(disagreement.fact for disagreement in row.facts.disagreements)
+        raise BlockedError(
+            f"case {row.case_id} is blocked: its scan's header and the record disagree "
+            f"({differs}); decide whose scan it is on the page or with `consilium identity`"
+        )
 
 
 def labels_of(keys: list[str], scheme: Scheme) -> Labels:
@@ -404,6 +622,16 @@ def _engine(url: URL) -> Engine:
             connection.execute("PRAGMA journal_mode=WAL")
 
     return engine
+
+
+def _add_missing_columns(engine: Engine) -> None:
+    """Bring the cases of an earlier version up to date: a new column is empty in old rows."""
+    present = {column["name"] for column in inspect(engine).get_columns(CaseRow.__tablename__)}
+    for column in CaseRow.__table__.columns:
+        if column.name not in present:
+            kind = column.type.compile(engine.dialect)
+            with engine.begin() as connection:
+                connection.execute(text(f"ALTER TABLE cases ADD COLUMN {column.name} {kind}"))
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -17,6 +17,7 @@ def parts(seed: int = 0, rows: int = 3, tokens: int = 7) -> dict[str, torch.Tens
         "query": torch.randn(rows, 2, 5, 8),
         "key": torch.randn(rows, 2, tokens, 8),
         "weights": torch.rand(rows, tokens) * 3 + 0.1,
+        "quality": torch.rand(rows, tokens) * 0.9 + 0.1,
         "present": present,
     }
 
@@ -38,9 +39,9 @@ def test_the_fast_path_learns_as_the_formula_does(form: Form) -> None:
         inputs = [given[k].clone().requires_grad_() for k in ("query", "key", "weights")]
         q, k, w = inputs
         out = (
-            fast_attention(q, k, value, w, given["present"], form)
+            fast_attention(q, k, value, w, given["quality"], given["present"], form)
             if fast
-            else eager_attention(q, k, w, given["present"], form) @ value
+            else eager_attention(q, k, w, given["quality"], given["present"], form) @ value
         )
         out.square().sum().backward()
         grads.append([torch.zeros(1) if x.grad is None else x.grad for x in inputs])
@@ -59,14 +60,16 @@ def test_equal_weights_of_one_are_ordinary_attention(form: Form) -> None:
 def test_the_hard_form_takes_the_weight_of_the_top_token() -> None:
     """By hand: scores 2 and 0, weights 3 and 9; the row is multiplied by 3."""
     q, k = torch.full((1, 1, 1, 1), 2.0), torch.tensor([[[[1.0], [0.0]]]])
-    found = eager_attention(q, k, torch.tensor([[3.0, 9.0]]), torch.ones(1, 2).bool(), "hard")
+    found = eager_attention(
+        q, k, torch.tensor([[3.0, 9.0]]), torch.ones(1, 2), torch.ones(1, 2).bool(), "hard"
+    )
     torch.testing.assert_close(found[0, 0, 0], torch.tensor([6.0, 0.0]).softmax(dim=0))
 
 
 def test_the_soft_form_takes_the_expected_weight() -> None:
     """By hand: equal scores, weights 1 and 3; the factor is 2 and the row stays even."""
     q, k = torch.full((1, 1, 1, 1), 1.0), torch.tensor([[[[1.0], [1.0]]]])
-    given = (q, k, torch.tensor([[1.0, 3.0]]), torch.ones(1, 2).bool())
+    given = (q, k, torch.tensor([[1.0, 3.0]]), torch.ones(1, 2), torch.ones(1, 2).bool())
     torch.testing.assert_close(eager_attention(*given, "soft")[0, 0, 0], torch.tensor([0.5, 0.5]))
 
 
@@ -119,7 +122,7 @@ def test_a_case_without_any_token_is_answered_with_nothing(form: Form) -> None:
 def test_a_new_gate_gives_every_token_the_weight_one() -> None:
     """Before training, the dynamic forms are ordinary attention."""
     attention = DynamicWeightedAttention(8, 2, 4)
-    weights = attention.weights(torch.randn(2, 3, 8), torch.tensor([0, 1, 2]), torch.rand(2, 3))
+    weights = attention.weights(torch.randn(2, 3, 8), torch.tensor([0, 1, 2]))
     torch.testing.assert_close(weights, torch.ones(2, 3))
 
 

@@ -1,5 +1,6 @@
 """A site keeps what it was given, says what it does not hold, and forgets no decision."""
 
+import sqlite3
 import stat
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from clinical.diagnoses import load_scheme
 from clinical.evidence import ClinicalTokens, SentencePointer
 from clinical.record import Coding, Note, PatientRecord
-from fusion.store import CaseRow, Site, SiteError, labels_of, now
+from fusion.store import CaseRow, ScanFacts, Site, SiteError, labels_of, now
 
 
 @pytest.fixture
@@ -97,3 +98,14 @@ def test_a_folder_that_is_no_site_is_named(tmp_path) -> None:
     """The message says what is missing."""
     with pytest.raises(SiteError, match=r"site\.toml"):
         Site.open(tmp_path)
+
+
+def test_a_site_of_an_earlier_version_opens(site) -> None:
+    """Its database lacks what was added since; its cases are as they were."""
+    with sqlite3.connect(site.folder / "site.db") as database:
+        database.execute("ALTER TABLE cases DROP COLUMN scan_facts")
+        database.execute("DROP TABLE identity_decisions")
+    again = Site.open(site.folder)
+
+    assert again.row("abc123").facts == ScanFacts()
+    assert again.case("abc123").tokens

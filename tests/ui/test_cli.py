@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from clinical.record import PatientRecord
 from fusion import intake
-from fusion.store import Site
+from fusion.identity import Disagreement
+from fusion.store import CaseRow, ScanFacts, Site, dump_facts, now
+from imaging.dicom import DicomScan
+from imaging.scan import Acquisition, Identity, Scan
 from ui.accounts import Accounts
 from ui.cli import main
 
-COMMANDS = ("import", "train", "evaluate", "review", "account", "federate", "doctor")
+CASES = Path(__file__).parents[2] / "sample_data" / "site_cases"
+BUNDLE = min((CASES / "bundles").iterdir())
+COMMANDS = ("import", "train", "evaluate", "review", "account", "federate", "identity", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -105,3 +113,62 @@ def test_a_case_that_cannot_be_prepared_does_not_stop_the_others(tmp_path, monke
     assert main(["import", str(tmp_path / "site"), *bundles]) == 1
     assert f"not prepared: case {seen[0]}: broken evidence" in capsys.readouterr().err
     assert Site.open(tmp_path / "site").row(seen[1]).modalities
+
+
+@pytest.fixture
+def no_networks(monkeypatch) -> None:
+    """Preparing is left out."""
+    monkeypatch.setattr(intake, "unprepared", lambda *_: [])
+
+
+def test_a_bids_dataset_is_imported_by_its_folder(tmp_path, no_networks, capsys) -> None:
+    """One case a session; the broken subject is named by its label, and the others go on."""
+    root = tmp_path / "bids"
+    for name in ("sub-01", "sub-02"):
+        (root / name / "anat").mkdir(parents=True)
+        path = root / name / "anat" / f"{name}_T1w.nii"
+        voxels = np.arange(8000, dtype=np.int16).reshape(20, 20, 20)
+        nib.save(nib.Nifti1Image(voxels, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+    path.write_bytes(b"broken")
+
+    assert main(["import", str(tmp_path / "site"), str(root)]) == 1
+    said = capsys.readouterr()
+    assert "BIDS dataset: 2 T1w scans" in said.out
+    assert "sub-01, no record" in said.out
+    assert "refused: sub-02: scan" in said.err
+    assert len(Site.open(tmp_path / "site").cases()) == 1
+
+
+def test_a_dicom_folder_goes_to_the_dicom_reader(tmp_path, no_networks, monkeypatch, capsys):
+    """Alone or with a record; why its series was chosen is printed."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    scan = Scan(np.arange(8000, dtype=np.float32).reshape(20, 20, 20), np.diag([3.0, 3, 3, 1]))
+    found = DicomScan(
+        scan, Acquisition(), Identity(), "series 3: 3D", ("series 4 refused: not MR",)
+    )
+    monkeypatch.setattr(intake, "read_dicom", lambda source: found)
+
+    assert main(["import", str(tmp_path / "site"), str(folder)]) == 0
+    assert main(["import", str(tmp_path / "site"), str(BUNDLE), "--scan", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("chosen: series 3: 3D") == printed.count("series 4 refused") == 2
+    assert len(Site.open(tmp_path / "site").cases()) == 2
+
+
+def test_a_blocked_case_is_counted_and_decided(tmp_path, capsys) -> None:
+    """`doctor` names it, `identity` opens it, and the audit trail says who did."""
+    site = Site.create(tmp_path / "site")
+    facts = ScanFacts(disagreements=(Disagreement("sex", "female", "male"),))
+    row = CaseRow(case_id="abc123", patient_key="k", imported_at=now(), sex="female",
+                  scan_sha256="f" * 64, scan_facts=dump_facts(facts))  # fmt: skip
+    site.add_case(row, PatientRecord("p", "female"), {})
+    folder = str(site.folder)
+
+    assert main(["doctor", folder]) == 1
+    assert "blocked       1 cases" in capsys.readouterr().out
+    call = ["identity", folder, "abc123", "--same", "--reason", "asked", "--user", "dr.lee"]
+    assert main(call) == 0
+    assert not site.row("abc123").is_blocked
+    assert site.audit_trail()[-1].user == "dr.lee"
+    assert main(call) == 2

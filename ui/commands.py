@@ -1,0 +1,272 @@
+"""What the commands of `consilium` do; each takes its arguments and returns its exit code."""
+
+import argparse
+import getpass
+import resource
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from clinical.diagnoses import Scheme, load_scheme
+from clinical.text_encoder import load_text_encoder
+from fusion import intake
+from fusion.assistant import Assistant
+from fusion.case import Case
+from fusion.checkpoint import load
+from fusion.develop import Developed, develop, evaluate_folder
+from fusion.evaluate import comparison_markdown, markdown
+from fusion.intake import Source, Tools
+from fusion.store import Site
+from fusion.train import TrainConfig
+from imaging.bids import is_bids
+from ui.accounts import Accounts
+
+FEW = 3  # imports of more cases print one line a case
+
+
+def one_line(error: Exception) -> str:
+    """An error's message on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def import_cases(args: argparse.Namespace) -> int:
+    """Register every source, then prepare what has no evidence yet."""
+    sources = _sources(args)
+    site = Site.create(args.site, text_encoder=_checked_encoder(args))
+    if args.model:
+        _install_model(site, args.model)
+    scheme, tools = load_scheme(), Tools(_encoder_folder(site))
+    with tools.timed("import"):
+        refused = sum(not _register(site, source, scheme, len(sources)) for source in sources)
+    if len(sources) > FEW:
+        print(f"{len(sources)} cases to import, {refused} refused")
+    waiting = intake.unprepared(site, tools.encoder.sha256)
+    failed = _prepare_all(site, tools, waiting, scheme)
+    print(_cost(tools.seconds))
+    return 1 if refused or failed else 0
+
+
+def _checked_encoder(args: argparse.Namespace) -> str:
+    """The folder of the text encoder for a new site, once it has been seen to load."""
+    if args.text_encoder is None:
+        return ""
+    folder = str(args.text_encoder.resolve())
+    if (args.site / "site.toml").exists():
+        if Site.open(args.site).config.text_encoder != folder:
+            raise ValueError(
+                f"{args.site} was made with another text encoder; import into a new site, or "
+                "change text_encoder in its site.toml and import again to encode all cases anew"
+            )
+        return folder
+    load_text_encoder(args.text_encoder)
+    return folder
+
+
+def _sources(args: argparse.Namespace) -> list[Source]:
+    """The cases named on the command line, whose files all exist."""
+    if args.scan and len(args.paths) > 1:
+        raise ValueError("--scan goes with one bundle; list several pairs in a CSV for --pairs")
+    sources = intake.read_pairs(args.pairs) if args.pairs else []
+    if args.scan:
+        sources.append(Source(args.paths[0] if args.paths else None, args.scan))
+    else:
+        sources += [source for path in args.paths for source in _sources_at(path)]
+    if not sources and not (args.site / "site.toml").exists():
+        raise ValueError("nothing to import: give a bundle, a scan, a BIDS dataset or --pairs")
+    for source in sources:
+        if source.bundle is not None and not source.bundle.is_file():
+            raise ValueError(f"{source.bundle}: no such file")
+        if source.scan is not None and not source.scan.exists():
+            raise ValueError(f"{source.scan}: no such file")
+    return sources
+
+
+def _sources_at(path: Path) -> list[Source]:
+    """The cases at one path; of a BIDS dataset, what is not taken is said."""
+    if path.is_dir() and is_bids(path):
+        sources, remarks = intake.bids_sources(path)
+        print(f"BIDS dataset: {len(sources)} T1w scans", *remarks, sep="\n  ")
+        return sources
+    if path.is_dir() or path.name.lower().endswith((".nii", ".nii.gz")):
+        return [Source(scan=path)]
+    return [Source(bundle=path)]
+
+
+def _register(site: Site, source: Source, scheme: Scheme, n_sources: int) -> bool:
+    """Register one source and say what became of it; False where it was refused."""
+    try:
+        registered = intake.register(site, source, scheme)
+    except ValueError as error:
+        print(f"refused: {source}: {one_line(error)}", file=sys.stderr)
+        return False
+    case, details = f"case {registered.case_id}", list(registered.remarks)
+    if not registered.changed:
+        print(f"{case}: already here, nothing changed")
+    elif registered.report is None:
+        print(f"{case}: known diagnoses taken over")
+    elif source.bundle is None:
+        print(f"{case}: {source.name or 'a scan'}, no record")
+    else:
+        head, *lines = registered.report.summary()
+        print(f"{case}: {head}")
+        details += lines if n_sources <= FEW else []
+    for line in details:
+        print(f"  {line.strip()}")
+    return True
+
+
+def _prepare_all(site: Site, tools: Tools, case_ids: Sequence[str], scheme: Scheme) -> int:
+    """Make the evidence of cases, with a progress bar; how many could not be prepared."""
+    failed = 0
+    for case_id in tqdm(case_ids, "preparing", unit="case", disable=not case_ids):
+        try:
+            intake.prepare_case(site, case_id, tools, scheme)
+        except ValueError as error:
+            failed += 1
+            tqdm.write(f"not prepared: case {case_id}: {one_line(error)}", file=sys.stderr)
+            continue
+        for finding in site.findings(case_id):
+            tqdm.write(f"case {case_id}: {finding}")
+        if site.row(case_id).is_blocked:
+            tqdm.write(f"case {case_id}: BLOCKED until a person decides whose scan it is")
+    return failed
+
+
+def _cost(seconds: dict[str, float]) -> str:
+    """One line with the time of each step and the peak memory of the process."""
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    steps = ", ".join(f"{step} {s:.1f} s" for step, s in seconds.items())
+    return f"{steps}; peak memory {peak_mb:.0f} MB"
+
+
+def _encoder_folder(site: Site) -> Path | None:
+    """The folder of the site's text encoder; None for the stand-in."""
+    return Path(site.config.text_encoder) if site.config.text_encoder else None
+
+
+def _install_model(site: Site, model: Path) -> None:
+    """Copy a model folder into a site that has none."""
+    load(model)  # refuses a damaged folder before anything is copied
+    if not site.model_folder.exists():
+        shutil.copytree(model, site.model_folder)
+
+
+def _known_cases(folders: Sequence[Path], scheme: Scheme) -> list[Case]:
+    """The cases of several sites whose diagnoses are known."""
+    return [case for folder in folders for case in Site.open(folder).training_cases(scheme)]
+
+
+def train(args: argparse.Namespace) -> int:
+    """Split, fit, calibrate, evaluate, write."""
+    scheme = load_scheme()
+    cases = _known_cases(args.sites, scheme)
+    config = TrainConfig(seed=args.seed)
+    if args.epochs:
+        config = replace(config, epochs=args.epochs)
+    encoder = load_text_encoder(_encoder_folder(Site.open(args.sites[0])))
+    developed = develop(
+        cases, scheme, args.out, config,
+        trained_on=args.trained_on or f"{len(cases)} cases of {len(args.sites)} sites",
+        text_encoder=encoder.name, text_encoder_sha256=encoder.sha256,
+    )  # fmt: skip
+    _print_scores(developed)
+    print(f"the model is in {args.out}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Print AUROC and calibration."""
+    scheme = load_scheme()
+    model = args.model or args.sites[0] / "model"
+    cases = _known_cases(args.sites, scheme)
+    _print_scores(evaluate_folder(model, cases, unseen=args.unseen))
+    return 0
+
+
+def _print_scores(developed: Developed) -> None:
+    """The tables of a model's scores."""
+    print(markdown(developed.evaluation), comparison_markdown(developed.comparisons), sep="\n\n")
+
+
+def review(args: argparse.Namespace) -> int:
+    """Serve the review page on the loopback interface until interrupted."""
+    from ui.app import serve
+
+    site = Site.open(args.site)
+    made_by = {site.tokens_encoder(row.case_id) for row in site.cases()} - {None}
+    assistant = Assistant.load(args.model or site.model_folder, next(iter(made_by), None))
+    serve(site, assistant, port=args.port)
+    return 0
+
+
+def account(args: argparse.Namespace) -> int:
+    """Ask for a password twice and keep its hash."""
+    site = Site.open(args.site)
+    password = getpass.getpass(f"password of {args.user}: ")
+    if getpass.getpass("again: ") != password:
+        raise ValueError("the passwords differ; nothing was changed")
+    Accounts(site.folder / "accounts.json").add(args.user, password)
+    print(f"{args.user} may now log in")
+    return 0
+
+
+def federate(args: argparse.Namespace) -> int:
+    """Train across sites in the simulation engine."""
+    from federated.simulate import simulate
+
+    for site in args.sites:
+        if not (site / "site.toml").is_file():
+            raise ValueError(f"{site} is not a site: it has no site.toml; import something first")
+    federated = simulate(
+        args.sites, args.out, rounds=args.rounds, seed=args.seed, trained_on=args.trained_on
+    )
+    for number, loss in enumerate(federated.rounds, 1):
+        print(f"round {number}: validation loss {loss:.3f}")
+    for site, model in zip(args.sites, federated.models, strict=True):
+        print(f"{site.name}: the model, calibrated on its own cases, is in {model}")
+    return 0
+
+
+def identity(args: argparse.Namespace) -> int:
+    """Store a person's decision on whose scan a case has."""
+    site = Site.open(args.site)
+    had_scan = site.row(args.case).scan_sha256 is not None
+    site.decide_identity(args.case, same=args.same, user=args.user, reason=args.reason)
+    if args.other:
+        print(f"case {args.case}: the scan was taken away; the case goes on without it")
+    elif had_scan:
+        print(f"case {args.case}: the scan is this patient's; the case is open again")
+    else:
+        print(f"case {args.case}: the scan is this patient's; import it again")
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Say what a site holds and what is wrong with it."""
+    site = Site.open(args.site)
+    encoder = load_text_encoder(_encoder_folder(site))
+    rows = site.cases()
+    waiting = intake.unprepared(site, encoder.sha256)
+    blocked = [row.case_id for row in rows if row.is_blocked]
+    print(f"site          {site.name}")
+    print(f"cases         {len(rows)}, {sum(row.reviewed for row in rows)} reviewed")
+    print(f"text encoder  {encoder.name}, SHA-256 {encoder.sha256[:12]}")
+    if waiting:
+        print(f"to prepare    {len(waiting)} cases; run `consilium import {args.site}`")
+    if blocked:
+        print(
+            f"blocked       {len(blocked)} cases: the scan may be another patient's; decide on the"
+        )
+        print(f"              page or with `consilium identity`: {', '.join(blocked)}")
+    if not site.model_folder.exists():
+        print("model         none; give one with `consilium import SITE --model FOLDER`")
+        return 1
+    card = load(site.model_folder, encoder.sha256).card
+    print(f"model         trained on {card.trained_on}, {card.date}")
+    return 1 if waiting or blocked else 0
