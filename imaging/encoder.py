@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imaging.norms import load_norms
 from imaging.regions import REGIONS, Segmentation, region_volumes_mm3
 
-POOLED = 80  # features of the segmentation network, pooled inside a region
+POOLED = 144  # features of the segmentation network, pooled inside a region
 MEASURED = 4  # log volume by head, z, confidence, whether there is a centile
 FEATURES = POOLED + MEASURED
 LARGEST_Z = 6.0  # beyond it a volume says "segmentation failed" rather than "more diseased"
@@ -18,11 +18,19 @@ LARGEST_Z = 6.0  # beyond it a volume says "segmentation failed" rather than "mo
 
 @dataclass(frozen=True)
 class RegionPointer:
-    """A region of the scan: ``volume_mm3`` in cubic mm; its centile 0..100, None if unknown."""
+    """A region of the scan.
+
+    Attributes:
+        region: Key of a region of `REGIONS`.
+        volume_mm3: Cubic millimetres.
+        centile: For age, sex and head size, 0..100; None if unknown.
+        confidence: Mean probability of the label inside it, 0..1; None in evidence of old.
+    """
 
     region: str
     volume_mm3: float
     centile: float | None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class RegionTokens:
     """Tokens of the scan, one a region that was found.
 
     Attributes:
-        features: 80 pooled network features; the logarithm of volume by head size; deviation
+        features: 144 pooled network features; the logarithm of volume by head size; deviation
             from the norm in standard deviations, 0 if unknown; confidence of the
             segmentation; 1.0 where the deviation is known.
         kinds: Row of the region in `imaging.regions.REGIONS`.
@@ -38,7 +46,7 @@ class RegionTokens:
         pointers: Region, volume and centile.
     """
 
-    features: Float32[Tensor, "token 84"]
+    features: Float32[Tensor, "token 148"]
     kinds: Int64[Tensor, " token"]
     quality: Float32[Tensor, " token"]
     pointers: tuple[RegionPointer, ...]
@@ -78,7 +86,7 @@ def region_tokens(
         rows.append(np.concatenate([segmentation.features[kind], measured]))
         kinds.append(kind)
         centile = norms.centile(region.key, volume, head, age_years, sex)
-        pointers.append(RegionPointer(region.key, volume, centile))
+        pointers.append(RegionPointer(region.key, volume, centile, confidence))
     features = torch.from_numpy(np.array(rows, dtype=np.float32).reshape(-1, FEATURES))
     grades = features[:, POOLED + 2] * quality
     return RegionTokens(features, torch.tensor(kinds, dtype=torch.int64), grades, tuple(pointers))
@@ -94,7 +102,7 @@ class RegionEncoder(nn.Module):
         self.region = nn.Embedding(n_kinds, dim)
 
     def forward(
-        self, features: Float[Tensor, "batch token 84"], kinds: Int64[Tensor, "batch token"]
+        self, features: Float[Tensor, "batch token 148"], kinds: Int64[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token dim"]:
         """One vector a token; padded tokens (all zero) come out finite and mean nothing."""
         pooled, measured = features[..., :POOLED], features[..., POOLED:]

@@ -20,9 +20,11 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from fusion.store import Site, SiteError
+from imaging.scan import ScanError
 from ui.accounts import SESSION_SECONDS, Accounts
 from ui.guard import COOKIE, Guard, user_finder
 from ui.page import Diagnoses, build_page
+from ui.reading import overlay_picture, read_scan
 from ui.texts import LANGUAGES, load_texts, viewer_words
 from ui.views import login_page
 
@@ -163,6 +165,13 @@ def _add_files(app: FastAPI, site: Site) -> None:
     def viewer() -> Response:
         return FileResponse(HERE / "viewer" / "viewer.html")
 
+    @app.get("/scan/{case_id}/overlay.png")
+    def overlay(case_id: str) -> Response:
+        picture = _overlay(site, case_id)
+        if picture is None:
+            raise HTTPException(404)
+        return Response(picture, media_type="image/png")
+
     @app.api_route("/scan/{case_id}/{name}", methods=["GET", "HEAD"])
     def scan(case_id: str, name: str) -> Response:
         path = _scan_file(site, case_id, name)
@@ -189,6 +198,19 @@ def _scan_file(site: Site, case_id: str, name: str) -> Path | None:
     except SiteError:
         return None
     return find[name](case_id) if name in find else None
+
+
+def _overlay(site: Site, case_id: str) -> bytes | None:
+    """The picture of a case's scan with its regions, None where there is none."""
+    reading = read_scan(site, case_id) if case_id.isalnum() else None
+    scan, regions = (_scan_file(site, case_id, name) for name in ("T1w.nii.gz", "regions.nii.gz"))
+    if reading is None or scan is None or regions is None:
+        return None
+    try:
+        return overlay_picture(case_id, reading, scan, regions)
+    except ScanError as error:
+        log.warning("case %s has no picture: %s", case_id, error)
+        return None
 
 
 def serve(

@@ -1,9 +1,12 @@
 """Small pictures of numbers as inline SVG; nothing from outside but numbers and units."""
 
 import datetime as dt
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from clinical.record import ReferenceRange
+from imaging.pictures import Curve, VolumePlot
 from ui.texts import Texts
 from ui.views import day, esc, number
 
@@ -128,3 +131,118 @@ def centile_scale(centile: float) -> str:
         'height="8" rx="4"/><rect class="band" x="35" y="16" width="450" height="8"/>'
         f'<circle cx="{x:.1f}" cy="20" r="8"/>{marks}</svg>'
     )
+
+
+# -- a volume among those of healthy people ----------------------------------------------
+
+_WIDE, _HIGH = 320, 200  # of a volume's picture, with margins as above
+_WEST, _EAST, _NORTH, _SOUTH = 40, 30, 12, 26
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Which ages and millilitres a picture shows, and where."""
+
+    ages: Bounds
+    volumes: Bounds
+
+    def x(self, age_years: float) -> float:
+        """Where an age is."""
+        part = (age_years - self.ages[0]) / (self.ages[1] - self.ages[0])
+        return _WEST + part * (_WIDE - _WEST - _EAST)
+
+    def y(self, millilitres: float) -> float:
+        """Where a volume is; up is more."""
+        part = (millilitres - self.volumes[0]) / (self.volumes[1] - self.volumes[0])
+        return _HIGH - _SOUTH - part * (_HIGH - _NORTH - _SOUTH)
+
+    def line(self, ages: Iterable[float], mm3: Iterable[float]) -> str:
+        """A course as the points of a line."""
+        pairs = zip(ages, mm3, strict=True)
+        return " ".join(f"{self.x(a):.1f},{self.y(v / 1000):.1f}" for a, v in pairs)
+
+
+def volume_chart(plot: VolumePlot, name: str) -> str:
+    """A region's volume against age, with the centile curves of healthy people.
+
+    Args:
+        plot: Curves and points.
+        name: What the picture shows, for who cannot see it.
+    """
+    frame = _frame(plot)
+    curves = "".join(_curve(curve, plot, frame) for curve in plot.curves)
+    return (
+        f'<svg class="volume" viewBox="0 0 {_WIDE} {_HIGH}" role="img" '
+        f'aria-label="{esc(name)}">{_ticks(frame)}{curves}{_scans(plot, frame)}</svg>'
+    )
+
+
+def _frame(plot: VolumePlot) -> _Frame:
+    """Room for all curves and points."""
+    ages = [float(plot.ages[0]), float(plot.ages[-1]), *(age for age, _ in plot.points)]
+    seen = [plot.volume_mm3, *(mm3 for _, mm3 in plot.points)]
+    for curve in (*plot.curves[:1], *plot.curves[-1:]):
+        seen += [float(curve.low.min()), float(curve.high.max())]
+    low, high = _bounds([mm3 / 1000 for mm3 in seen], None)
+    return _Frame((min(ages) - 1.0, max(ages) + 1.0), (max(low, 0.0), high))
+
+
+def _curve(curve: Curve, plot: VolumePlot, frame: _Frame) -> str:
+    """One centile with its number at the end, the outer ones with their interval."""
+    kind = "median" if curve.centile == 50 else "centile"
+    band = ""
+    if curve in (plot.curves[0], plot.curves[-1]):
+        there = frame.line(plot.ages, curve.low)
+        back = frame.line(plot.ages[::-1], curve.high[::-1])
+        band = f'<polygon points="{there} {back}"/>'
+    x, y = frame.x(plot.ages[-1]) + 4, frame.y(curve.mm3[-1] / 1000) + 4
+    return (
+        f'{band}<polyline class="{kind}" points="{frame.line(plot.ages, curve.mm3)}"/>'
+        f'<text x="{x:.1f}" y="{y:.1f}">{curve.centile}</text>'
+    )
+
+
+def _scans(plot: VolumePlot, frame: _Frame) -> str:
+    """The patient's scans joined by a line, this one the largest."""
+    if not plot.points:
+        return ""
+    ages, volumes = zip(*plot.points, strict=True)
+    dots = "".join(
+        f'<circle class="{"now" if n == len(ages) else "earlier"}" cx="{frame.x(age):.1f}" '
+        f'cy="{frame.y(mm3 / 1000):.1f}" r="{6 if n == len(ages) else 4}"/>'
+        for n, (age, mm3) in enumerate(plot.points, start=1)
+    )
+    return f'<polyline class="scans" points="{frame.line(ages, volumes)}"/>{dots}'
+
+
+def _ticks(frame: _Frame) -> str:
+    """Axes with round numbers: years below, millilitres on the left."""
+    floor = _HIGH - _SOUTH
+    ages = "".join(
+        f'<text x="{frame.x(age):.1f}" y="{_HIGH - 8}" text-anchor="middle">{age:g}</text>'
+        for age in _round_numbers(*frame.ages, 5)
+    )
+    volumes = "".join(
+        f'<line class="axis" x1="{_WEST}" x2="{_WIDE - _EAST}" y1="{frame.y(v):.1f}" '
+        f'y2="{frame.y(v):.1f}"/>'
+        f'<text x="{_WEST - 6}" y="{frame.y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
+        for v in _round_numbers(*frame.volumes, 4)
+    )
+    return (
+        f'{volumes}{ages}<line class="axis" x1="{_WEST}" x2="{_WIDE - _EAST}" '
+        f'y1="{floor}" y2="{floor}"/>'
+    )
+
+
+def _round_numbers(low: float, high: float, wanted: int) -> list[float]:
+    """About so many round numbers between two ends.
+
+    Example:
+        >>> _round_numbers(38.0, 88.0, 5), _round_numbers(1.1, 2.3, 4)
+        ([40.0, 50.0, 60.0, 70.0, 80.0], [1.5, 2.0])
+    """
+    raw = (high - low) / wanted
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = power * next(nice for nice in (1, 2, 5, 10) if nice * power >= raw * 0.999)
+    first = math.ceil(low / step)
+    return [round(n * step, 9) for n in range(first, math.floor(high / step) + 1)]

@@ -9,10 +9,14 @@ import gradio as gr
 from clinical.diagnoses import Scheme
 from fusion.assistant import Diagnosis
 from fusion.case import Case
-from fusion.store import Site
+from fusion.store import BlockedError, Site
+from imaging.norms import load_norms
 from ui import sources, views
+from ui.reading import read_scan
 from ui.texts import Texts, load_texts
 from ui.views import OpenCase, esc
+from ui.volumes import volumes_card
+from ui.whose import whose_scan
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +62,18 @@ class Widgets:
     worklist: gr.HTML
     notice: gr.HTML
     banner: gr.HTML
+    whose: gr.Column
+    whose_facts: gr.HTML
+    whose_reason: gr.Textbox
+    whose_said: gr.HTML
+    is_mine: gr.Button
+    not_mine: gr.Button
     viewer: gr.HTML
     assessment: gr.HTML
     evidence: gr.HTML
     tabs: gr.Tabs
     source: gr.HTML
+    volumes: gr.HTML
     notes: gr.HTML
     labs: gr.HTML
     history: gr.HTML
@@ -127,6 +138,7 @@ def _side(texts: Texts) -> dict[str, Any]:
 def _body(texts: Texts, scheme: Scheme) -> dict[str, Any]:
     """Everything about the open case."""
     w: dict[str, Any] = {"banner": _html(elem_id="banner")}
+    w |= _whose(texts)
     with gr.Row(elem_id="upper"):
         with gr.Column(scale=6, min_width=420):
             w["viewer"] = _html(elem_id="scan")
@@ -137,8 +149,24 @@ def _body(texts: Texts, scheme: Scheme) -> dict[str, Any]:
             w["evidence"] = _html(js_on_load=PICK, elem_id="evidence")
         with gr.Column(scale=5, min_width=380, elem_classes="card"):
             w |= _tabs(texts)
+    w["volumes"] = _html(elem_id="volumes")
     with gr.Column(elem_classes="card", elem_id="review"):
         w |= _review(texts, scheme)
+    return w
+
+
+def _whose(texts: Texts) -> dict[str, Any]:
+    """Where a person decides whose scan a blocked case has."""
+    w: dict[str, Any] = {}
+    with gr.Column(visible=False, elem_classes="card", elem_id="whose") as w["whose"]:
+        w["whose_facts"] = _html()
+        w["whose_reason"] = gr.Textbox(
+            label=texts("whose_reason"), lines=1, max_length=4000, elem_id="whose-reason"
+        )
+        with gr.Row():
+            w["is_mine"] = gr.Button(texts("whose_same"), elem_id="is-mine")
+            w["not_mine"] = gr.Button(texts("whose_other"), elem_id="not-mine")
+        w["whose_said"] = _html()
     return w
 
 
@@ -198,14 +226,17 @@ class Actions:
         found, problem = None, ""
         try:
             found = self.assistant.diagnose(self.site.case(case_id))
+        except BlockedError:
+            problem = self.texts("blocked")
         except ValueError as error:
             log.warning("case %s has no diagnosis: %s", case_id, error)
             problem = str(error)
         label = views.leading(found, self.assistant.scheme) if found else ""
         has_scan = self.site.scan_path(case_id) is not None
         return OpenCase(
-            row, record, found, problem, tuple(self.site.reviews(case_id)), label, has_scan
-        )
+            row, record, found, problem, tuple(self.site.reviews(case_id)), label, has_scan,
+            read_scan(self.site, case_id),
+        )  # fmt: skip
 
     def show(self, case: OpenCase) -> dict[str, Any]:
         """Contents of every component for a case, by name."""
@@ -217,11 +248,16 @@ class Actions:
             "body": gr.update(visible=True),
             "notice": self.notice(case),
             "banner": views.banner(case, texts),
+            "whose": gr.update(visible=case.row.is_blocked),
+            "whose_facts": whose_scan(case.row.facts.disagreements, texts),
+            "whose_reason": "",
+            "whose_said": "",
             "viewer": views.viewer(case, texts),
             "assessment": views.assessment(case, scheme, texts),
             "evidence": sources.evidence_list(case, scheme, texts),
             "tabs": gr.update(selected="source"),
             "source": quiet,
+            "volumes": volumes_card(case.row.case_id, case.reading, load_norms(), texts),
             "notes": sources.all_notes(record, texts),
             "labs": sources.all_labs(record, texts),
             "history": sources.history(record, texts),
@@ -286,6 +322,8 @@ def _refusal(
     """Why a review cannot be stored, as a key of the texts."""
     if case is None:
         return "need_case"
+    if case.row.is_blocked:
+        return "blocked"
     if verdict not in (AGREE, OVERRIDE):
         return "need_choice"
     if verdict == AGREE:
@@ -332,6 +370,33 @@ class Events:
         self.actions.site.audit(_user(request), "open", case_id)
         listed = self.actions.worklist(search, status, case)
         return self.actions.show(case) | {"worklist": listed}
+
+    def keep_scan(
+        self, case: OpenCase | None, reason: str, search: str, status: str, request: gr.Request
+    ) -> list[Any]:
+        """The scan is this patient's: open the case anew, with its assessment."""
+        return self._decide(case, reason, search, status, request, same=True)
+
+    def take_scan_away(
+        self, case: OpenCase | None, reason: str, search: str, status: str, request: gr.Request
+    ) -> list[Any]:
+        """The scan is another's: open the case anew, without it."""
+        return self._decide(case, reason, search, status, request, same=False)
+
+    def _decide(
+        self, case: OpenCase | None, reason: str, search: str, status: str, request: gr.Request,
+        *, same: bool,
+    ) -> list[Any]:  # fmt: skip
+        """Store whose scan it is."""
+        if case is None:
+            return self.answer({})
+        actions, case_id = self.actions, case.row.case_id
+        if not reason.strip():
+            refused = f'<p class="refused">{esc(actions.texts("need_whose_reason"))}</p>'
+            return self.answer({"whose_said": refused})
+        if actions.site.row(case_id).is_blocked:  # else a colleague was faster
+            actions.site.decide_identity(case_id, same=same, user=_user(request), reason=reason)
+        return self.answer(self._opened(case_id, search, status, request))
 
     def pick_label(self, case: OpenCase | None, event: gr.EventData) -> list[Any]:
         """Show the evidence of the chosen diagnosis."""
@@ -386,10 +451,13 @@ def _choose(verdict: str | None) -> tuple[Any, Any]:
 
 def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
     """Tie events to actions; every one private and with a stated limit."""
-    names = [name for name in vars(w) if name not in ("search", "status", "store")]
+    names = [
+        name for name in vars(w) if name not in ("search", "status", "store", "is_mine", "not_mine")
+    ]
     everything = [getattr(w, name) for name in names]
     events, listed = Events(actions, names), [w.search, w.status, w.state]
     decision = [w.state, w.verdict, w.syndrome, w.causes, w.reason, w.search, w.status]
+    whose = [w.state, w.whose_reason, w.search, w.status]
     for event, answer, inputs, outputs in (
         (page.load, events.arrive, None, everything),
         (w.search.input, actions.worklist, listed, w.worklist),
@@ -399,6 +467,8 @@ def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
         (w.evidence.select, events.pick_piece, w.state, everything),
         (w.verdict.input, _choose, w.verdict, [w.syndrome, w.causes]),
         (w.store.click, events.store, decision, everything),
+        (w.is_mine.click, events.keep_scan, whose, everything),
+        (w.not_mine.click, events.take_scan_away, whose, everything),
     ):
         event(answer, inputs, outputs, concurrency_limit=SEVERAL, **PRIVATE)
 

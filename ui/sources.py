@@ -10,10 +10,13 @@ from clinical.units import analyte
 from fusion.case import Pointer
 from fusion.explain import Evidence
 from imaging.encoder import RegionPointer
+from imaging.norms import load_norms
+from imaging.pictures import millilitres, whole
 from imaging.regions import REGION_INDEX
 from ui.charts import centile_scale, spark, trend
 from ui.texts import Texts
 from ui.views import OpenCase, day, esc, number
+from ui.volumes import region_figure
 
 SHOWN_EVIDENCE = 10  # the weaker pieces are folded away
 MOST_EVIDENCE = 120
@@ -101,32 +104,15 @@ def _fact(pointer: FactPointer, record: PatientRecord, texts: Texts) -> str:
 def _region_line(pointer: RegionPointer, texts: Texts) -> str:
     """Volume and centile."""
     known = pointer.centile is not None
-    centile = texts("centile_short", n=_centile(pointer.centile)) if known else ""
-    return f"{_millilitres(pointer.volume_mm3)}{', ' if known else ''}{esc(centile)}"
-
-
-def _centile(centile: float | None) -> str:
-    """A centile that never says 0 or 100."""
-    if centile is None:
-        return ""
-    return "<1" if centile < 1 else ">99" if centile > 99 else f"{centile:.0f}"
-
-
-def _millilitres(volume_mm3: float) -> str:
-    """A volume in millilitres.
-
-    Example:
-        >>> _millilitres(3214.0)
-        '3.21 mL'
-    """
-    return f"{volume_mm3 / 1000:.3g} mL" if volume_mm3 < 1e6 else f"{volume_mm3 / 1000:,.0f} mL"
+    centile = "" if pointer.centile is None else texts("centile_short", n=whole(pointer.centile))
+    return f"{millilitres(pointer.volume_mm3)}{', ' if known else ''}{esc(centile)}"
 
 
 def source(piece: Evidence, case: OpenCase, texts: Texts) -> str:
     """Where a piece of evidence comes from."""
     pointer = piece.pointer
     if isinstance(pointer, RegionPointer):
-        return _region_source(pointer, texts)
+        return _region_source(pointer, case, texts)
     if isinstance(pointer, SentencePointer):
         note = _note(case.record, pointer.note_id)
         return note_view(note, texts, (pointer.start, pointer.end)) if note else ""
@@ -135,18 +121,20 @@ def source(piece: Evidence, case: OpenCase, texts: Texts) -> str:
     return _fact_source(pointer, case.record, texts)
 
 
-def _region_source(pointer: RegionPointer, texts: Texts) -> str:
-    """Volume, centile and where the crosshair went."""
+def _region_source(pointer: RegionPointer, case: OpenCase, texts: Texts) -> str:
+    """Volume, centile, the course of healthy people and where the crosshair went."""
+    drawn = case.reading and region_figure(pointer.region, case.reading, load_norms(), texts)
     if pointer.centile is None:
         norm = f'<p class="quiet">{esc(texts("centile_unknown"))}</p>'
     else:
         norm = (
-            f"<p>{esc(texts('centile'))}: <b>{esc(_centile(pointer.centile))}</b></p>"
+            f"<p>{esc(texts('centile'))}: <b>{esc(whole(pointer.centile))}</b></p>"
             f'{centile_scale(pointer.centile)}<p class="fine">{esc(texts("centile_help"))}</p>'
         )
     return (
         f"<h3>{esc(texts.region(pointer.region))}</h3>"
-        f"<p>{esc(texts('volume'))}: <b>{_millilitres(pointer.volume_mm3)}</b></p>{norm}"
+        f"<p>{esc(texts('volume'))}: <b>{millilitres(pointer.volume_mm3)}</b></p>"
+        f"{norm}{drawn or ''}"
         f'<p class="quiet">{esc(texts("region_shown"))}</p>'
     )
 

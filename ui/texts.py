@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging.pictures import COLOURS
 from imaging.regions import REGIONS
 
 LANGUAGES = ("en", "zh")
@@ -51,7 +52,8 @@ def load_texts(language: str) -> Texts:
 
 
 def viewer_words(language: str) -> dict[str, object]:
-    """What the viewer says: its buttons, and the regions' names by label of the region map."""
+    """What the viewer says: its buttons, and the regions' names by label, with their colours."""
     texts = load_texts(language)
     said = {key[7:]: word for key, word in texts.words.items() if key.startswith("viewer.")}
-    return {**said, "regions": ["", *(texts.region(region.key) for region in REGIONS)]}
+    names = ["", *(texts.region(region.key) for region in REGIONS)]
+    return {**said, "regions": names, "colours": [COLOURS[region.name] for region in REGIONS]}

@@ -15,6 +15,7 @@ from clinical.record import PatientRecord
 from fusion.assistant import Diagnosis
 from fusion.case import MODALITIES
 from fusion.store import CaseRow, Review
+from ui.reading import ScanReading
 from ui.texts import LANGUAGES, Texts
 
 SHOWN_CASES = 200  # of a worklist; the search finds the others
@@ -33,6 +34,7 @@ class OpenCase:
         reviews: Decisions on it, oldest first.
         label: Key of the diagnosis whose evidence is shown.
         has_scan: Whether there is a scan to look at.
+        reading: What was measured in it; None where nothing was.
     """
 
     row: CaseRow
@@ -42,6 +44,7 @@ class OpenCase:
     reviews: tuple[Review, ...] = ()
     label: str = ""
     has_scan: bool = False
+    reading: ScanReading | None = None
 
     def with_label(self, label: str) -> "OpenCase":
         """The same case with another diagnosis selected."""

@@ -24,7 +24,7 @@ from fusion.assistant import Diagnosis
 from fusion.case import MODALITIES
 from fusion.explain import Evidence
 from fusion.store import CaseRow, Site, now
-from imaging.encoder import RegionPointer, RegionTokens
+from imaging.encoder import FEATURES, RegionPointer, RegionTokens
 from imaging.regions import REGION_INDEX
 
 ATTACK = "<script>window.harmed = true</script><img src=x onerror='window.harmed=true'>${harm}{{x}}"
@@ -73,7 +73,7 @@ def tokens(*, scan: bool = True, notes: bool = True) -> dict:
     )
     kinds = torch.tensor([REGION_INDEX[region.region] for region in regions])
     made = {
-        "scan": RegionTokens(torch.zeros(2, 84), kinds, torch.ones(2), regions),
+        "scan": RegionTokens(torch.zeros(2, FEATURES), kinds, torch.ones(2), regions),
         "notes": clinical(SentencePointer("n1", start, start + len(SENTENCE)), attack),
         "labs": clinical(AnalytePointer("72106-8", ("o2022", "o2023", "o2024"), ("", "", ""))),
         "history": clinical(FactPointer("c1", "sct", "38341003", "Hypertensive disorder")),

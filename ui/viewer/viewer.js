@@ -5,18 +5,15 @@ const [, , language, caseId] = location.pathname.split("/");
 const at = (id) => document.getElementById(id);
 const state = { words: {}, nv: null, labels: null };
 
-function hues(count) {
-  // Label 0 is clear; neighbours get hues far apart; the sides of a structure share one.
+function colourTable(colours) {
+  // Label 0 is clear; the others have the colours of the pictures.
   const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
-  for (let label = 1; label <= count; label += 1) {
-    const hue = (Math.floor((label - 1) / 2) * 137.5) % 360;
-    const channel = (n) => {
-      const k = (n + hue / 30) % 12;
-      return Math.round(255 * (0.58 - 0.38 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-    };
-    table.R.push(channel(0)); table.G.push(channel(8)); table.B.push(channel(4));
-    table.A.push(255); table.I.push(label); table.labels.push(state.words.regions[label]);
-  }
+  colours.forEach((colour, n) => {
+    [table.R, table.G, table.B].forEach((channel, at) => {
+      channel.push(parseInt(colour.slice(1 + 2 * at, 3 + 2 * at), 16));
+    });
+    table.A.push(255); table.I.push(n + 1); table.labels.push(state.words.regions[n + 1]);
+  });
   return table;
 }
 
@@ -101,7 +98,7 @@ async function loadRegions() {
   if (!response.ok) return;
   await state.nv.addVolumeFromUrl({ url: `/scan/${caseId}/regions.nii.gz`, opacity: 0 });
   state.labels = state.nv.volumes[1];
-  state.labels.setColormapLabel(hues(state.words.regions.length - 1));
+  state.labels.setColormapLabel(colourTable(state.words.colours));
   state.nv.setInterpolation(false);
   state.nv.updateGLVolume();
 }
@@ -111,7 +108,7 @@ async function start() {
   connect();
   const nv = new niivue.Niivue({
     backColor: [0, 0, 0, 1], crosshairColor: [0.18, 0.83, 0.75, 0.8], crosshairWidth: 0.7, crosshairWidthUnit: "mm",
-    isRadiologicalConvention: true, isOrientationTextVisible: true, show3Dcrosshair: false,
+    isRadiologicalConvention: true, sagittalNoseLeft: true, isOrientationTextVisible: true, show3Dcrosshair: false,
     isSliceMM: false, multiplanarShowRender: 0, multiplanarLayout: 2, multiplanarEqualSize: true,
     loadingText: "", showAllOrientationMarkers: true, fontColor: [0.95, 0.85, 0.45, 1], fontMinPx: 15, dragAndDropEnabled: false, logLevel: "error",
     isColorbar: false,
