@@ -1,6 +1,6 @@
 """Run benchmarks, keep what they print in ``benchmarks/results`` and quote it in the README.
 
-    python -m benchmarks                      all but the long ones, about a quarter of an hour
+    python -m benchmarks                      all but the long ones, about half an hour
     python -m benchmarks case_cost            one
     python -m benchmarks --quote              only quote again what lies in results
 
@@ -17,8 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = tuple(ROOT / p for p in ("README.md", "docs/model_card.md", "sample_data/README.md"))
-NAMES = ("import_public_fhir", "segmentation", "case_cost", "sample_model", "federated",
-         "simulated_atrophy")  # fmt: skip
+NAMES = (
+    "import_public_fhir", "segmentation", "retest", "brain_age", "norms", "quality", "scan_speed",
+    "simulated_atrophy", "case_cost", "sample_model", "federated",
+)  # fmt: skip
 LONG = ("attention_heads",)  # run only when named: an hour or more
 BLOCK = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

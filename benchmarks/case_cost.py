@@ -29,13 +29,14 @@ def _register(folder: Path) -> None:
 
 def _segment(folder: Path) -> None:
     from imaging.check import check
+    from imaging.engines import load_engine
     from imaging.prepare import prepare
     from imaging.read import read_nifti
-    from imaging.segment import RegionNet, segment
+    from imaging.segment import segment
 
     scan = read_nifti(folder / "T1w.nii.gz")
     prepared = prepare(scan)
-    check(scan, prepared, segment(RegionNet.load(), prepared))
+    check(scan, prepared, segment(load_engine(), prepared))
 
 
 def _encode(folder: Path) -> None:

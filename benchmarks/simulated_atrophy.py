@@ -8,10 +8,11 @@ import argparse
 
 import numpy as np
 
+from imaging.engines import load_engine
 from imaging.prepare import prepare
 from imaging.regions import REGIONS, region_volumes_mm3
 from imaging.scan import Scan
-from imaging.segment import RegionNet, segment
+from imaging.segment import segment
 from sample_data.anatomy import lesions, log_factors
 from sample_data.hospitals import hospital_of
 from sample_data.patients import case_rng, draw_patient
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=2)
     args, _ = parser.parse_known_args()
-    net, template = RegionNet.load(), load_template()
+    engine, template = load_engine(), load_template()
     true, measured = [], []
     for index in range(args.patients):
         hospital = hospital_of(index)
@@ -35,7 +36,7 @@ def main() -> None:
         asked, spots = log_factors(patient, rng), lesions(patient, rng)
         made = simulate(template, asked, spots, hospital.scanner, rng)
         voxels = np.asarray(made.image.dataobj, dtype=np.float32)
-        found = segment(net, prepare(Scan(voxels, np.asarray(made.image.affine))))
+        found = segment(engine, prepare(Scan(voxels, np.asarray(made.image.affine))))
         volumes = region_volumes_mm3(found.region_map, found.spacing_mm)
         true.append(made.volumes_mm3)
         measured.append(volumes)

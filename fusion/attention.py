@@ -1,15 +1,20 @@
 """Dynamic-weighted cross attention: every diagnosis asks all the evidence at once.
 
 Scores are S = Q Kᵀ / √d. Each token j has a dynamic weight w_j > 0 from a gate that sees the
-token, its modality and its quality, and each query's row of scores is scaled before the softmax:
+token and its modality, and each query's row of scores is scaled before the softmax:
 
     hard    r = w[argmax_j S_j]          the weight of the token that scores highest
     soft    r = Σ_j softmax(S)_j w_j     its expectation, differentiable everywhere
     plain   r = 1                        ordinary attention, for comparison
 
-so a row that looks at reliable evidence becomes sharper. Scaling a row of S is scaling that query,
-hence one call of `scaled_dot_product_attention`; and r of the soft form is itself attention
-with w as its values. The functions without a class are the formulas, which tests compare with.
+so a row that looks at telling evidence becomes sharper. A token's quality q_j, 0..1, multiplies
+its attention, q_j exp(r S_j) / Σ_i q_i exp(r S_i), and no score or weight depends on it: half the
+quality of a scan is half the odds of its share in every row, whatever was learned, and quality 0 is
+absence. Values carry the quality, so that an answer knows how reliable all it saw is.
+
+Scaling a row of S is scaling that query, hence one call of `scaled_dot_product_attention` with
+ln q added; and r of the soft form is itself attention with w as its values. The functions
+without a class are the formulas, which tests compare with.
 """
 
 import math
@@ -23,6 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention, softplus
 Form = Literal["soft", "hard", "plain"]
 
 GATE = 32  # hidden units of the gate
+FAINTEST = 1e-30  # quality whose logarithm is still finite; stands where no evidence is
 UNIT_WEIGHT = math.log(math.e - 1.0)  # softplus of it is 1: a new gate changes nothing
 
 
@@ -34,6 +40,14 @@ def scores_of(
     """S = Q Kᵀ / √d, minus infinity where a token is absent."""
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     return scores.masked_fill(~present[:, None, None, :], -torch.inf)
+
+
+def log_quality(
+    quality: Float[Tensor, "batch token"], present: Bool[Tensor, "batch token"]
+) -> Float[Tensor, "batch 1 1 token"]:
+    """What is added to scaled scores: ln q, minus infinity where a token is absent."""
+    logarithm = quality.clamp_min(FAINTEST).log().masked_fill(~present, -torch.inf)
+    return logarithm[:, None, None, :]
 
 
 def soft_factor(
@@ -55,6 +69,7 @@ def eager_attention(
     query: Float[Tensor, "batch head query width"],
     key: Float[Tensor, "batch head token width"],
     weights: Float[Tensor, "batch token"],
+    quality: Float[Tensor, "batch token"],
     present: Bool[Tensor, "batch token"],
     form: Form,
 ) -> Float[Tensor, "batch head query token"]:
@@ -64,6 +79,7 @@ def eager_attention(
         query: Queries.
         key: Keys.
         weights: Dynamic weight of each token, positive.
+        quality: Above 0, at most 1.
         present: True where there is a token; at least one per case.
         form: How rows are scaled.
 
@@ -72,19 +88,16 @@ def eager_attention(
 
     Example:
         >>> q, k = torch.ones(1, 1, 1, 4), torch.tensor([[[[1.0] * 4, [0.0] * 4, [9.0] * 4]]])
-        >>> present = torch.tensor([[True, True, False]])
-        >>> eager_attention(q, k, torch.tensor([[2.0, 1.0, 7.0]]), present, "hard")
-        tensor([[[[0.9820, 0.0180, 0.0000]]]])
+        >>> weights, present = torch.tensor([[2.0, 1.0, 7.0]]), torch.tensor([[True, True, False]])
+        >>> eager_attention(q, k, weights, torch.tensor([[0.5, 1.0, 1.0]]), present, "hard")
+        tensor([[[[0.9647, 0.0353, 0.0000]]]])
     """
-    scores = scores_of(query, key, present)
+    scores, prior = scores_of(query, key, present), log_quality(quality, present)
     if form == "plain":
-        return scores.softmax(dim=-1)
+        return (scores + prior).softmax(dim=-1)
     factor = (soft_factor if form == "soft" else hard_factor)(scores, weights)
-    return (
-        (scores.masked_fill(~present[:, None, None, :], 0.0) * factor)
-        .masked_fill(~present[:, None, None, :], -torch.inf)
-        .softmax(dim=-1)
-    )
+    scaled = scores.masked_fill(~present[:, None, None, :], 0.0) * factor
+    return (scaled + prior).softmax(dim=-1)
 
 
 def fast_attention(
@@ -92,6 +105,7 @@ def fast_attention(
     key: Float[Tensor, "batch head token width"],
     value: Float[Tensor, "batch head token width"],
     weights: Float[Tensor, "batch token"],
+    quality: Float[Tensor, "batch token"],
     present: Bool[Tensor, "batch token"],
     form: Form,
 ) -> Float[Tensor, "batch head query width"]:
@@ -99,13 +113,14 @@ def fast_attention(
 
     Only the hard form needs the scores themselves, for their argmax.
     """
-    seen = present[:, None, None, :]
     if form == "soft":
-        spread = weights[:, None, :, None].expand(-1, key.shape[1], -1, 1)
+        spread, seen = weights[:, None, :, None], present[:, None, None, :]
+        spread = spread.expand(-1, key.shape[1], -1, 1)
         query = query * scaled_dot_product_attention(query, key, spread, attn_mask=seen)
     elif form == "hard":
         query = query * hard_factor(scores_of(query, key, present), weights)
-    return scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    prior = log_quality(quality, present).to(query.dtype)
+    return scaled_dot_product_attention(query, key, value, attn_mask=prior)
 
 
 class DynamicWeightedAttention(nn.Module):
@@ -120,11 +135,12 @@ class DynamicWeightedAttention(nn.Module):
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
+        self.value_quality = nn.Linear(1, dim, bias=False)
         self.out = nn.Linear(dim, dim)
         self.gate_token = nn.Linear(dim, GATE)
         self.gate_modality = nn.Embedding(n_modalities, GATE)
-        self.gate_quality = nn.Linear(1, GATE, bias=False)
         self.gate_out = nn.Linear(GATE, 1)
+        nn.init.zeros_(self.value_quality.weight)
         nn.init.zeros_(self.gate_out.weight)
         nn.init.constant_(self.gate_out.bias, UNIT_WEIGHT)
 
@@ -132,11 +148,9 @@ class DynamicWeightedAttention(nn.Module):
         self,
         tokens: Float[Tensor, "case token dim"],
         modality: Int64[Tensor, " token"],
-        quality: Float[Tensor, "case token"],
     ) -> Float[Tensor, "case token"]:
         """Dynamic weight of each token, positive; 1 before training."""
         hidden = self.gate_token(tokens) + self.gate_modality(modality)
-        hidden = hidden + self.gate_quality(quality[..., None])
         return softplus(self.gate_out(torch.nn.functional.gelu(hidden)))[..., 0]
 
     def forward(
@@ -156,26 +170,28 @@ class DynamicWeightedAttention(nn.Module):
             tokens: Evidence; where there is one case but many rows of `present`, the case is seen
                 under each of them (which is how evidence is deleted).
             modality: Row of `fusion.case.MODALITIES` of each token.
-            quality: 0..1.
+            quality: 0..1; a token of quality 0 is absent.
             present: True where there is a token; a row without any is answered with nothing.
             need_weights: Also return the attention, averaged over heads.
         """
         rows = present.shape[0]
         query = self._split(self.query(queries))
+        graded = self.value(tokens) + self.value_quality(quality[..., None])
         key, value = (
-            self._split(part(tokens)).expand(rows, -1, -1, -1) for part in (self.key, self.value)
+            self._split(part).expand(rows, -1, -1, -1) for part in (self.key(tokens), graded)
         )
-        weights = self.weights(tokens, modality, quality).expand(rows, -1)
+        weights = self.weights(tokens, modality).expand(rows, -1)
+        present = present & (quality > 0)
         any_present = present.any(dim=1)
         # A row without evidence looks at everything, so that no softmax is empty, and is zeroed.
         seen = present | ~any_present[:, None]
-        attention = None
+        quality, attention = quality.expand(rows, -1), None
         if need_weights:
-            spread = eager_attention(query, key, weights, seen, self.form)
+            spread = eager_attention(query, key, weights, quality, seen, self.form)
             found = spread @ value
             attention = spread.mean(dim=1) * any_present[:, None, None]
         else:
-            found = fast_attention(query, key, value, weights, seen, self.form)
+            found = fast_attention(query, key, value, weights, quality, seen, self.form)
         joined = found.transpose(1, 2).flatten(2) * any_present[:, None, None]
         return self.out(joined), attention
 

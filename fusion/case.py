@@ -201,7 +201,10 @@ def label_tensors(
 
 
 def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
-    """One modality of several cases, padded with zeros: tokens behind, visits before the first."""
+    """One modality of several cases, padded with zeros: tokens behind, visits before the first.
+
+    A token that cannot be relied upon at all is as absent as padding.
+    """
     known = [t for t in tokens if t is not None]
     if len({t.features.ndim for t in known}) > 1 or len({t.features.shape[-1] for t in known}) > 1:
         raise CaseError(f"cases disagree about the width of {modality}; encode them the same way")
@@ -219,5 +222,5 @@ def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
             latest = tuple(slice(-size, None) for size in t.features.shape[1:])
             batch.features[row, :n][(slice(None), *latest)] = t.features
             batch.kinds[row, :n], batch.quality[row, :n] = t.kinds, t.quality
-            batch.present[row, :n] = True
+            batch.present[row, :n] = t.quality > 0
     return batch

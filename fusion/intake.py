@@ -43,10 +43,11 @@ from imaging import check as scan_check
 from imaging.bids import read_bids
 from imaging.dicom import read_dicom
 from imaging.encoder import RegionTokens, region_tokens
+from imaging.engines import load_engine
 from imaging.prepare import prepare, to_ras
 from imaging.read import read_nifti, write_clean, write_region_map
 from imaging.scan import Acquisition, Identity, ScanError
-from imaging.segment import RegionNet, segment
+from imaging.segment import Engine, segment
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,9 @@ class Tools:
     seconds: dict[str, float] = field(default_factory=dict)  # spent per step
 
     @cached_property
-    def net(self) -> RegionNet:
-        """The segmentation network that ships."""
-        return RegionNet.load()
+    def engine(self) -> Engine:
+        """The segmentation network that ships, ready to run."""
+        return load_engine()
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -393,7 +394,7 @@ def _scan_evidence(
         with tools.timed("prepare and segment"):
             scan = read_nifti(site.original("scans", row.scan_sha256))
             prepared = prepare(scan)
-            segmentation = segment(tools.net, prepared)
+            segmentation = segment(tools.engine, prepared)
             grade = scan_check.check(scan, prepared, segmentation)
         write_clean(to_ras(scan), folder / "T1w.nii.gz")
         write_region_map(segmentation.region_map, segmentation.affine, folder / "regions.nii.gz")

@@ -153,7 +153,6 @@ class DiagnosticModel(nn.Module):
         }
         self.encoders = nn.ModuleDict(dict({**standard, **(encoders or {})}.items()))
         self.modality = nn.Parameter(torch.randn(len(MODALITIES), dim) * 0.02)
-        self.quality = nn.Parameter(torch.zeros(dim))
         self.norm_token = nn.LayerNorm(dim)
         self.token_dropout = nn.Dropout(config.dropout)
         self.queries = nn.Parameter(torch.randn(config.n_labels, dim) * 0.5)
@@ -193,8 +192,7 @@ class DiagnosticModel(nn.Module):
         here = batch.present.view(*batch.present.shape, *[1] * (batch.features.ndim - 2))
         features = torch.where(here, batch.features, 0.0)
         tokens = self.encoders[modality](features, torch.where(batch.present, batch.kinds, 0))
-        graded = torch.where(batch.present, batch.quality, 0.0)[..., None] * self.quality
-        encoded: Tensor = self.norm_token(tokens + self.modality[column] + graded)
+        encoded: Tensor = self.norm_token(tokens + self.modality[column])
         dropped: Tensor = self.token_dropout(encoded)
         return dropped
 

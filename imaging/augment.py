@@ -23,7 +23,7 @@ FIELD_STEP = 2  # voxels between the points at which a deformation is computed
 class AugmentConfig:
     """How far training scans are changed; lengths in voxels of the network's grid."""
 
-    plain: float = 0.4  # chance of a mild change only
+    plain: float = 0.5  # chance of a mild change only
     rotation: float = 0.3  # radians, about each axis
     scale: float = 0.15
     shear: float = 0.05

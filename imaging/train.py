@@ -42,8 +42,8 @@ class SegmentTrainConfig:
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     loss_blocks: int = 16_000  # of 2 x 2 x 2 voxels drawn for the loss
-    inside: float = 0.7  # of them inside the brain
-    rare: float = 0.2  # a label's weight is its frequency to the power of minus this
+    inside: float = 0.5  # of them inside the brain
+    rare: float = 0.0  # a label's weight is its frequency to the power of minus this
     average_decay: float = 0.998  # of the moving average of the weights, which is what ships
     checkpoint_every: int = 250  # steps
     workers: int = 1  # processes that make windows

@@ -24,7 +24,8 @@ def graded(case: Case, grade: float) -> Case:
 def asked(model: DiagnosticModel, case: Case) -> Output:
     """The network's answer with its attention."""
     with torch.inference_mode():
-        return model(collate([case]), need_weights=True)
+        output: Output = model(collate([case]), need_weights=True)
+    return output
 
 
 def test_a_lower_grade_lowers_the_share_of_the_scan(
