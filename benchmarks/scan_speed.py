@@ -83,8 +83,6 @@ def whole_way(path: Path) -> dict[str, float]:
 
 def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
     """Everything that can run the network here."""
-    import torch
-
     from imaging.engines import (
         OnnxEngine,
         OpenVinoEngine,
@@ -97,7 +95,7 @@ def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[],
     def plain(net: RegionNet) -> RegionNet:
         other = RegionNet(net.config)
         other.load_state_dict(net.state_dict())
-        return other.eval().to(memory_format=torch.contiguous_format)
+        return other.eval()
 
     return {
         "torch FP32": lambda: TorchEngine(plain(net), bfloat16=False),

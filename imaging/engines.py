@@ -4,7 +4,7 @@ All engines run one graph, a window in and labels, probabilities and features ou
 be held against each other (`benchmarks/scan_speed.py`, which chose the default).
 """
 
-import io
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,16 @@ def to_int8(model: Any, windows: Iterable[Float32[np.ndarray, "i j k"]]) -> Any:
 
 def to_onnx(net: RegionNet) -> bytes:
     """The network's graph as an ONNX model of fixed shape."""
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        WindowGraph(net).eval(),
-        (torch.zeros(1, 1, *WINDOW),),
-        buffer,
-        input_names=["window"],
-        dynamo=False,  # the other exporter needs onnxscript
-    )
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "segment.onnx"
+        torch.onnx.export(
+            WindowGraph(net).eval(),
+            (torch.zeros(1, 1, *WINDOW),),
+            path,
+            input_names=["window"],
+            dynamo=False,  # the other exporter needs onnxscript
+        )
+        return path.read_bytes()
 
 
 def load_engine(folder: Path = WEIGHTS) -> Engine:

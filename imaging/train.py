@@ -27,7 +27,7 @@ from imaging.engines import TorchEngine
 from imaging.prepare import normalize, to_ras
 from imaging.regions import REGION_INDEX, REGIONS, from_muse
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, WINDOW, RegionNet, cut, into_blocks, segment
+from imaging.segment import WEIGHTS, WINDOW, RegionNet, channels_last, cut, into_blocks, segment
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +175,7 @@ def train(
     """
     torch.manual_seed(config.seed)
     subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
-    net = (RegionNet.load(start).train() if start else RegionNet()).to(device)
-    net = net.to(memory_format=torch.channels_last_3d)
+    net = channels_last(RegionNet.load(start).train() if start else RegionNet()).to(device)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from imaging.segment import WEIGHTS
 from sample_data.cohort import Made, make_case
 from sample_data.hospitals import hospital_of
 from sample_data.patients import draw_patient
@@ -40,7 +41,7 @@ def _wanted() -> dict[str, Wanted]:
     }
 
 
-def make_site_cases(out: Path, weights: Path | None = None) -> list[Made]:
+def make_site_cases(out: Path, weights: Path = WEIGHTS) -> list[Made]:
     """Write the first case of each kind, as `sample_data.cohort` would."""
     template, left, kept = load_template(weights), _wanted(), []
     with tempfile.TemporaryDirectory() as scratch:
