@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,10 +85,11 @@ def whole_way(path: Path) -> dict[str, float]:
 def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
     """Everything that can run the network here."""
     from imaging.engines import (
+        BrainGraph,
         OnnxEngine,
         OpenVinoEngine,
         TorchEngine,
-        to_int8,
+        WindowGraph,
         to_onnx,
         to_openvino,
     )
@@ -97,16 +99,31 @@ def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[],
         other.load_state_dict(net.state_dict())
         return other.eval()
 
+    brain = BrainGraph(net)
+
+    def plan() -> Any:
+        return to_openvino(WindowGraph(net))
+
     return {
         "torch FP32": lambda: TorchEngine(plain(net), bfloat16=False),
         "torch FP32, channels last": lambda: TorchEngine(net, bfloat16=False),
         "torch bf16": lambda: TorchEngine(plain(net)),
         "torch bf16, channels last": lambda: TorchEngine(net),
-        "ONNX Runtime FP32": lambda: OnnxEngine(to_onnx(net)),
-        "OpenVINO FP32": lambda: OpenVinoEngine(to_openvino(net), "f32"),
-        "OpenVINO bf16": lambda: OpenVinoEngine(to_openvino(net), "bf16"),
-        "OpenVINO INT8 (NNCF)": lambda: OpenVinoEngine(to_int8(to_openvino(net), windows), "bf16"),
+        "ONNX Runtime FP32": lambda: OnnxEngine(to_onnx(WindowGraph(net)), to_onnx(brain)),
+        "OpenVINO FP32": lambda: OpenVinoEngine(plan(), to_openvino(brain), "f32"),
+        "OpenVINO bf16": lambda: OpenVinoEngine(plan(), to_openvino(brain)),
+        "OpenVINO INT8 (NNCF)": lambda: OpenVinoEngine(
+            to_int8(plan(), windows), to_openvino(brain)
+        ),
     }
+
+
+def to_int8(model: Any, windows: list[np.ndarray]) -> Any:
+    """An OpenVINO model quantized after training (NNCF), calibrated on some windows."""
+    import nncf
+
+    batches = [window[None, None] for window in windows]
+    return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
 
 
 def training_windows(n: int) -> list[np.ndarray]:

@@ -138,6 +138,9 @@ class Engine(Protocol):
     def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
         """Name every voxel."""
 
+    def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+        """See where there is brain, quicker than by naming it."""
+
 
 def segment(engine: Engine, prepared: Scan) -> Segmentation:
     """Name every voxel of a prepared scan and pool the features inside each region.
@@ -199,7 +202,7 @@ def _brain_centre(engine: Engine, voxels: Float[np.ndarray, "i j k"]) -> list[in
     for k in np.linspace(min(window, height) / 2, height - min(window, height) / 2, n_windows):
         centre = [middle[0], middle[1], round(float(k))]
         there, here = _overlap(voxels.shape, centre, WINDOW)
-        found[there] |= engine(cut(voxels, centre)).labels[here] > 0
+        found[there] |= engine.find(cut(voxels, centre))[here]
     if not found.any():
         return middle
     return [round(m) for m in center_of_mass(_one_piece(found))]

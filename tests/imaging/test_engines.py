@@ -1,13 +1,23 @@
 """Every engine names the same voxels, and left is treated as right is."""
 
-import importlib
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from imaging.engines import OnnxEngine, OpenVinoEngine, TorchEngine, to_onnx, to_openvino
+from imaging.engines import (
+    BrainGraph,
+    OnnxEngine,
+    OpenVinoEngine,
+    TorchEngine,
+    WindowGraph,
+    to_onnx,
+    to_openvino,
+)
 from imaging.regions import mirrored_labels
 from imaging.segment import WINDOW, Engine, RegionNet, RegionNetConfig
 
@@ -30,8 +40,13 @@ def window() -> np.ndarray:
 
 
 ENGINES: list[tuple[str, Callable[[RegionNet], Engine]]] = [
-    ("openvino", lambda net: OpenVinoEngine(to_openvino(net), "f32")),
-    ("onnxruntime", lambda net: OnnxEngine(to_onnx(net))),
+    (
+        "openvino",
+        lambda net: OpenVinoEngine(
+            to_openvino(WindowGraph(net)), to_openvino(BrainGraph(net)), "f32"
+        ),
+    ),
+    ("onnxruntime", lambda net: OnnxEngine(to_onnx(WindowGraph(net)), to_onnx(BrainGraph(net)))),
 ]
 
 
@@ -42,7 +57,9 @@ def test_an_engine_says_what_torch_says(
     """In single precision, probabilities and features agree to 1e-3 and so do labels."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    expected, found = TorchEngine(net, bfloat16=False)(window), make(net)(window)
+    torch_engine, engine = TorchEngine(net, bfloat16=False), make(net)
+    assert (engine.find(window) == torch_engine.find(window)).mean() > 0.999
+    expected, found = torch_engine(window), engine(window)
     assert (found.labels == expected.labels).mean() > 0.999
     np.testing.assert_allclose(found.probability, expected.probability, atol=1e-3)
     np.testing.assert_allclose(found.fine, expected.fine, atol=1e-3)
@@ -50,12 +67,16 @@ def test_an_engine_says_what_torch_says(
 
 
 def test_the_choice_of_labels_is_the_networks_own(net: RegionNet, window: np.ndarray) -> None:
-    """The graph's labels are those of the mean of plain and mirrored forward passes."""
+    """The graph's labels are those of the mean of four forward passes."""
     volume = torch.from_numpy(window)[None, None]
+
+    def two_looks(volume: torch.Tensor) -> torch.Tensor:
+        moved = net(volume.roll((1, 1, 1), (2, 3, 4))).softmax(dim=1)
+        return net(volume).softmax(dim=1) + moved.roll((-1, -1, -1), (2, 3, 4))
+
     with torch.inference_mode():
-        here = net(volume).softmax(dim=1)
-        there = net(volume.flip(2)).softmax(dim=1).flip(2)[:, mirrored_labels()]
-    expected = (here + there)[0].argmax(dim=0).numpy()
+        there = two_looks(volume.flip(2)).flip(2)[:, mirrored_labels()]
+        expected = (two_looks(volume) + there)[0].argmax(dim=0).numpy()
     assert (TorchEngine(net, bfloat16=False)(window).labels == expected).mean() > 0.999
 
 
@@ -65,3 +86,15 @@ def test_a_mirrored_window_has_the_mirrored_labels(net: RegionNet, window: np.nd
     here = engine(window).labels
     there = engine(np.ascontiguousarray(window[::-1])).labels[::-1]
     assert (np.array(mirrored_labels())[there] == here).mean() > 0.999
+
+
+def test_no_engine_reports_to_its_makers() -> None:
+    """Importing OpenVINO would load its telemetry and send an event; ours does not load it."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    code = (
+        "import sys; from imaging.engines import load_engine; load_engine(); "
+        "assert 'openvino' in sys.modules; "
+        "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
