@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from imaging.segment import WEIGHTS
 from sample_data.acquisition import nifti_bytes
 from sample_data.anatomy import lesions, log_factors
 from sample_data.bundles import bundle_bytes
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=360)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--network", type=Path, help="folder of another segmentation network")
+    parser.add_argument("--network", type=Path, default=WEIGHTS, help="folder of the network")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     began = time.perf_counter()

@@ -80,7 +80,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--network", type=Path, help="folder of another segmentation network")
+    parser.add_argument("--network", type=Path, default=WEIGHTS, help="folder of the network")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for made in make_site_cases(args.out, args.network):
