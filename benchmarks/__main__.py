@@ -29,7 +29,10 @@ def quote(text: str) -> str:
     """Replace every benchmark block of a text by the results of its name."""
 
     def fill(found: re.Match[str]) -> str:
-        results = (RESULTS / f"{found[2]}.md").read_text().strip()
+        path = RESULTS / f"{found[2]}.md"
+        if not path.exists():  # not run yet
+            return found[0]
+        results = path.read_text().strip()
         return f"{found[1]}{results}\n{found[3]}"
 
     return BLOCK.sub(fill, text)
