@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Shaped
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
 
 from imaging.regions import mirrored_labels
 from imaging.segment import BLOCK, WEIGHTS, WINDOW, Engine, Named, RegionNet
@@ -178,7 +179,7 @@ def to_openvino(graph: nn.Module) -> Any:
 
     small = torch.zeros(1, 1, 32, 32, 32)  # the graph is the same for every size
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", TracerWarning)
         traced = torch.jit.trace(graph.eval(), (small,), check_trace=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
