@@ -85,7 +85,7 @@ def test_blocks_for_the_loss_are_mostly_inside_the_brain() -> None:
     """A brain that fills a tenth of the window is seen in seven of ten blocks and more."""
     target = torch.zeros(10_000, 8, dtype=torch.long)
     target[:1000, 0] = 5
-    drawn = drawn_blocks(target, SegmentTrainConfig(loss_blocks=2000))
+    drawn = drawn_blocks(target, SegmentTrainConfig(loss_blocks=2000, inside=0.7))
     assert len(drawn) == 2000
     assert 0.65 < float((drawn < 1000).float().mean()) < 0.8
 
