@@ -4,6 +4,7 @@ The figures of other tools are their makers' or users', on other machines; see `
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -123,7 +124,8 @@ def to_int8(model: Any, windows: list[np.ndarray]) -> Any:
     import nncf
 
     batches = [window[None, None] for window in windows]
-    return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bars
+        return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
 
 
 def training_windows(n: int) -> list[np.ndarray]:
