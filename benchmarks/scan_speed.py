@@ -3,7 +3,6 @@
 The figures of other tools are their makers' or users', on other machines; see `PUBLISHED`.
 """
 
-import argparse
 import contextlib
 import json
 import resource
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
+from benchmarks.segmented import all_subjects, arguments, read_t1, unseen_subjects
 from imaging.prepare import resample
 from imaging.read import read_nifti, write_clean
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, WINDOW, Engine, RegionNet, cut, segment
+from imaging.segment import WINDOW, Engine, RegionNet, cut, segment
 
-IXI = Path(__file__).parents[2] / "shared" / "data" / "ixi_t1_2mm"
 ROUNDS = 5  # timed, after one that is not
 PUBLISHED = (
     ("FastSurfer (asegdkt)", "95 regions, 1 mm", "90 min",
@@ -34,39 +34,30 @@ PUBLISHED = (
 )  # fmt: skip
 
 
-def head_of_1_mm(folder: Path) -> Path:
+def head_of_1_mm(ixi: Path, folder: Path) -> Path:
     """A held-out head, resampled to 1 mm, as a file."""
-    subject = held_out_subjects(1)[0]
-    scan = read_nifti(IXI / "t1" / f"{subject}.nii.gz")
+    scan = read_t1(ixi, unseen_subjects(ixi, 1)[0])
     fine = resample(scan, 1.0)
     path = folder / "head.nii.gz"
     write_clean(Scan(fine.voxels.round(), fine.affine), path)
     return path
 
 
-def held_out_subjects(n: int) -> list[str]:
-    """The first held-out subjects whose label map can be trusted."""
-    from imaging.train import held_out, usable
-
-    _, test = held_out([p.name.removesuffix(".nii.gz") for p in (IXI / "t1").iterdir()])
-    return usable(IXI, test)[:n]
-
-
-def whole_way(path: Path) -> dict[str, float]:
+def whole_way(path: Path, weights: Path) -> dict[str, float]:
     """Seconds of each step in this process, and its peak memory in MB."""
     took: dict[str, float] = {}
-    began = time.perf_counter()
+    began = psutil.Process().create_time()  # so that every import counts
 
     def lap(step: str) -> None:
         nonlocal began
-        took[step], began = time.perf_counter() - began, time.perf_counter()
+        took[step], began = time.time() - began, time.time()
 
     from imaging import check
     from imaging.encoder import region_tokens
     from imaging.engines import load_engine
     from imaging.prepare import prepare
 
-    engine = load_engine()
+    engine = load_engine(weights)
     lap("start: imports and weights")
     scan = read_nifti(path)
     lap("read")
@@ -128,24 +119,24 @@ def to_int8(model: Any, windows: list[np.ndarray]) -> Any:
         return nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
 
 
-def training_windows(n: int) -> list[np.ndarray]:
+def training_windows(ixi: Path, n: int) -> list[np.ndarray]:
     """Windows of training subjects, to calibrate INT8 with."""
     from imaging.train import brain_centre, held_out, read_pair
 
-    train, _ = held_out([p.name.removesuffix(".nii.gz") for p in (IXI / "t1").iterdir()])
-    pairs = (read_pair(IXI, subject) for subject in train[:: max(1, len(train) // n)][:n])
+    train, _ = held_out(all_subjects(ixi))
+    pairs = (read_pair(ixi, subject) for subject in train[:: max(1, len(train) // n)][:n])
     return [cut(scan.voxels, brain_centre(labels), WINDOW) for scan, labels in pairs]
 
 
-def compare(n_subjects: int, weights: Path) -> None:
+def compare(ixi: Path, n_subjects: int, weights: Path) -> None:
     """Print time a scan and Dice of every engine."""
     from imaging.train import dice_of, read_pair
 
     net = RegionNet.load(weights)
-    pairs = [read_pair(IXI, s) for s in held_out_subjects(n_subjects)]
+    pairs = [read_pair(ixi, s) for s in unseen_subjects(ixi, n_subjects)]
     ready: dict[str, Engine] = {}
     loading: dict[str, float] = {}
-    for name, load in engines(net, training_windows(12)).items():
+    for name, load in engines(net, training_windows(ixi, 12)).items():
         began = time.perf_counter()
         ready[name] = load()
         ready[name](np.zeros(WINDOW, np.float32))
@@ -169,18 +160,18 @@ def compare(n_subjects: int, weights: Path) -> None:
 
 def main() -> None:
     """Print the steps, the engines, and what others have published."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--subjects", type=int, default=10)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser = arguments(__doc__)
+    parser.set_defaults(subjects=10)
     parser.add_argument("--one", type=Path, help="time one file in this process; print JSON")
     args, _ = parser.parse_known_args()
     if args.one:
-        print(json.dumps(whole_way(args.one)))
+        print(json.dumps(whole_way(args.one, args.weights)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = head_of_1_mm(Path(folder))
+        path = head_of_1_mm(args.ixi, Path(folder))
         shape = read_nifti(path).voxels.shape
         command = [sys.executable, "-m", "benchmarks.scan_speed", "--one", str(path)]
+        command += ["--weights", str(args.weights)]
         runs = [
             json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             for _ in range(3)
@@ -192,7 +183,7 @@ def main() -> None:
         if step != "peak MB":
             print(f"| {step} | {seconds:.2f} |")
     print(f"\nPeak memory {took['peak MB']:.0f} MB.\n")
-    compare(args.subjects, args.weights)
+    compare(args.ixi, args.subjects, args.weights)
     print("\nPublished, on their authors' or users' machines, not run here:\n")
     print("| tool | what | time a scan | where and by whom |\n|---|---|--:|---|")
     for row in PUBLISHED:

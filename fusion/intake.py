@@ -403,7 +403,7 @@ def _scan_evidence(
         return None, [f"The scan could not be used: {error}"]
     findings = [finding.message for finding in grade.findings]
     if grade.quality == 0.0:
-        return None, [*findings, "The scan cannot be relied upon and counts as absent."]
+        return None, findings
     age_years = site.scan_time(row.case_id).age_years
     return region_tokens(segmentation, age_years, sex, quality=grade.quality), findings
 

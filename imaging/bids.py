@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from imaging.dicom_header import VENDORS
-from imaging.scan import Acquisition, ScanError
+from imaging.scan import DAYS_PER_YEAR, Acquisition, ScanError
 
 LARGEST_TEXT = 1 << 26  # bytes of a table or a sidecar
 OLDEST_YEARS = 120.0
-DAYS_PER_YEAR = 365.25
 UNTAKEN_COLUMNS = {"diagnosis", "group", "dx", "diagnosis_group"}
 
 _LABEL = "[A-Za-z0-9]+"

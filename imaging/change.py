@@ -13,12 +13,11 @@ from datetime import date
 from pathlib import Path
 
 from imaging.norms import Norms
-from imaging.scan import Acquisition
+from imaging.scan import DAYS_PER_YEAR, Acquisition
 
 RETEST = Path(__file__).parent / "weights" / "retest.json"
 LEAST_MONTHS = 6.0  # between scans: a rate divides the error by the time
 LARGEST_HEAD_CHANGE = 0.04  # of ln(head size); an adult's skull does not change
-_YEAR_DAYS = 365.25
 _BAND = 1.96 * math.sqrt(2.0)  # 95 % of the differences between two measures of the same
 
 
@@ -151,7 +150,7 @@ def follow(
 
 def years_between(before: date | None, now: date | None) -> float | None:
     """Years from one day to another; None where one is unknown."""
-    return None if before is None or now is None else (now - before).days / _YEAR_DAYS
+    return None if before is None or now is None else (now - before).days / DAYS_PER_YEAR
 
 
 def _why_no_rate(prior: Visit, now: Visit, years: float | None) -> str | None:

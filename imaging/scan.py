@@ -12,6 +12,7 @@ LARGEST_VOLUME = 1 << 27  # voxels; 512 x 512 x 512
 SPACING_MM = (0.2, 10.0)
 FARTHEST_MM = 10_000.0  # of the first voxel from the origin
 LEAST_DETERMINANT = 0.5  # of the axes' directions: 1 at right angles, 0 in one plane
+DAYS_PER_YEAR = 365.25
 AGAIN = "export the scan again"
 
 

@@ -15,7 +15,7 @@ from fusion import intake
 from fusion.identity import compare
 from fusion.intake import Source, Tools, bids_sources, prepare_case, register
 from fusion.store import BlockedError, Site, SiteError
-from imaging.check import ScanCheck
+from imaging.check import ScanCheck, ScanFinding
 from imaging.scan import Identity
 
 SCHEME = load_scheme()
@@ -280,7 +280,9 @@ def test_norms_get_the_age_at_the_scan_and_an_unusable_scan_is_absent(
     segmentation = SimpleNamespace(region_map=np.zeros((8, 8, 8), np.uint8), affine=np.eye(4))
     seen = []
     monkeypatch.setattr(intake, "segment", lambda net, prepared: segmentation)
-    monkeypatch.setattr(intake.scan_check, "check", lambda *_: ScanCheck((), quality))
+    useless = ScanFinding("contrast", "The scan cannot be used and counts as absent.")
+    found = ScanCheck(() if has_scan else (useless,), quality)
+    monkeypatch.setattr(intake.scan_check, "check", lambda *_: found)
     monkeypatch.setattr(
         intake, "region_tokens",
         lambda _, age, sex, quality: seen.append((age, sex)) or make_case(1).tokens["scan"],
