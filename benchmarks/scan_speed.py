@@ -76,36 +76,23 @@ def whole_way(path: Path, weights: Path) -> dict[str, float]:
 
 def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
     """Everything that can run the network here."""
-    from imaging.engines import (
-        BrainGraph,
-        OnnxEngine,
-        OpenVinoEngine,
-        TorchEngine,
-        WindowGraph,
-        to_onnx,
-        to_openvino,
-    )
+    from imaging.engines import onnx_engine, openvino_engine, torch_engine
 
     def plain(net: RegionNet) -> RegionNet:
         other = RegionNet(net.config)
         other.load_state_dict(net.state_dict())
         return other.eval()
 
-    brain = BrainGraph(net)
-
-    def plan() -> Any:
-        return to_openvino(WindowGraph(net))
-
     return {
-        "torch FP32": lambda: TorchEngine(plain(net), bfloat16=False),
-        "torch FP32, channels last": lambda: TorchEngine(net, bfloat16=False),
-        "torch bf16": lambda: TorchEngine(plain(net)),
-        "torch bf16, channels last": lambda: TorchEngine(net),
-        "ONNX Runtime FP32": lambda: OnnxEngine(to_onnx(WindowGraph(net)), to_onnx(brain)),
-        "OpenVINO FP32": lambda: OpenVinoEngine(plan(), to_openvino(brain), "f32"),
-        "OpenVINO bf16": lambda: OpenVinoEngine(plan(), to_openvino(brain)),
-        "OpenVINO INT8 (NNCF)": lambda: OpenVinoEngine(
-            to_int8(plan(), windows), to_openvino(brain)
+        "torch FP32": lambda: torch_engine(plain(net), bfloat16=False),
+        "torch FP32, channels last": lambda: torch_engine(net, bfloat16=False),
+        "torch bf16": lambda: torch_engine(plain(net)),
+        "torch bf16, channels last": lambda: torch_engine(net),
+        "ONNX Runtime FP32": lambda: onnx_engine(net),
+        "OpenVINO FP32": lambda: openvino_engine(net, "f32"),
+        "OpenVINO bf16": lambda: openvino_engine(net),
+        "OpenVINO INT8 (NNCF)": lambda: openvino_engine(
+            net, seeing=lambda model: to_int8(model, windows)
         ),
     }
 

@@ -1,102 +1,222 @@
 """What runs the segmentation network: torch trains it, OpenVINO or ONNX Runtime may name voxels.
 
-All engines run one graph, a window in and labels, probabilities and features out, so that they can
-be held against each other (`benchmarks/scan_speed.py`, which chose the default).
+A window is looked at four times: as it is, mirrored, so that left and right are measured alike (a
+mirrored head has exactly the mirrored regions), and both again moved by one voxel, so that no
+border depends on where the blocks happen to lie. The looks are seen one after another and named
+slab by slab, since probabilities of all labels at all voxels would take gigabytes. The network's
+parts run wherever `Parts` says, so that engines can be held against each other
+(`benchmarks/scan_speed.py`, which chose the default).
 """
 
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
 from imaging.regions import mirrored_labels
-from imaging.segment import BLOCK, WEIGHTS, WINDOW, Engine, Named, RegionNet
+from imaging.segment import BLOCK, WEIGHTS, WINDOW, Engine, Named, RegionNet, in_place, rows
 
 SHIFT = (1, 1, 1)  # voxels by which the second look is moved: the blocks then fall otherwise
+SLAB = 8  # blocks along the first axis that are named at once
+
+Shapes = tuple[tuple[int, ...], ...]
+Run = Callable[..., Sequence[np.ndarray]]  # arrays in, arrays out
 
 
-class WindowGraph(nn.Module):
-    """The network's four looks at a window, averaged, as one graph for every engine.
+class Seeing(nn.Module):
+    """One look at a window: the fine and the coarse features (``1 channel i j k``)."""
 
-    It sees the window and its mirror image, so that left and right are measured alike: a mirrored
-    head has exactly the mirrored regions. And it sees both again moved by one voxel, so that no
-    border depends on where the blocks happen to lie.
-    """
+    def __init__(self, net: RegionNet) -> None:
+        super().__init__()
+        self.net = net
+        self.shapes: Shapes = ((1, 1, *WINDOW),)
+
+    def forward(self, window: Float[Tensor, "1 1 i j k"]) -> tuple[Tensor, Tensor]:
+        """Features of the blocks, and of the level below."""
+        fine, coarse = self.net.features(window)
+        return fine.float(), coarse.float()
+
+
+class Naming(nn.Module):
+    """What four looks together call the voxels of a slab."""
 
     def __init__(self, net: RegionNet) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("other_side", torch.tensor(mirrored_labels()), persistent=False)
+        self.shapes: Shapes = (_slab_shape(net, SLAB), _slab_shape(net, SLAB + 1)) * 2
 
-    def forward(self, window: Float[Tensor, "1 1 i j k"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What becomes of a window.
+    def forward(
+        self,
+        plain: Float[Tensor, "1 fine i2 j2 k2"],
+        moved: Float[Tensor, "1 fine i3 j2 k2"],
+        mirrored: Float[Tensor, "1 fine i2 j2 k2"],
+        mirrored_moved: Float[Tensor, "1 fine i3 j2 k2"],
+    ) -> tuple[Tensor, Tensor]:
+        """Winning label and its probability (``i j k``).
 
-        Returns:
-            Winning label and its probability (``i j k``), the fine and the coarse features
-            (``1 channel i j k``).
+        Args:
+            plain: Features of the slab as it is.
+            moved: Of the moved window; one block more, since its blocks begin a voxel earlier.
+            mirrored: Of the mirrored slab.
+            mirrored_moved: Of the mirrored window, moved.
         """
-        here, fine, coarse = self._two_looks(window)
-        there, mirrored_fine, mirrored_coarse = self._two_looks(window.flip(2))
+        here = self._two_looks(plain, moved)
+        there = self._two_looks(mirrored, mirrored_moved)
         there = there.flip(0).index_select(3, self.get_buffer("other_side"))
         probability, label = (here + there).max(dim=-1)
-        fine, coarse = fine + mirrored_fine.flip(2), coarse + mirrored_coarse.flip(2)
-        return label.to(torch.uint8), probability.float() / 4, fine.float() / 2, coarse.float() / 2
+        return label.to(torch.uint8), probability.float() / 4
 
-    def _two_looks(self, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities of a window and of the same moved, summed, and the former's features."""
-        fine, coarse = self.net.features(window)
-        moved, _ = self.net.features(window.roll(SHIFT, (2, 3, 4)))
-        back = [-n for n in SHIFT]
-        looks = self._probabilities(fine) + self._probabilities(moved).roll(back, (0, 1, 2))
-        return looks, fine, coarse
+    def _two_looks(self, plain: Tensor, moved: Tensor) -> Tensor:
+        """Probabilities of a slab by itself and by the moved look, summed."""
+        i, j, k = SHIFT
+        back = self._probabilities(moved)[i : i + BLOCK * plain.shape[2]].roll((-j, -k), (1, 2))
+        return self._probabilities(plain) + back
 
     def _probabilities(self, fine: Float[Tensor, "1 fine i2 j2 k2"]) -> Tensor:
         """Of every label at every voxel: ``i j k label``."""
-        blocks = self.net.name(fine.movedim(1, -1).flatten(0, -2)).softmax(dim=-1)
-        return in_place(blocks, fine)
+        return in_place(self.net.name(rows(fine)).softmax(dim=-1), fine)
 
 
-class BrainGraph(nn.Module):
-    """One look at a window, only to see where there is brain."""
+class Finding(nn.Module):
+    """One look, only to see where in a slab there is brain."""
 
     def __init__(self, net: RegionNet) -> None:
         super().__init__()
         self.net = net
+        self.shapes: Shapes = (_slab_shape(net, SLAB),)
 
-    def forward(self, window: Float[Tensor, "1 1 i j k"]) -> Tensor:
+    def forward(self, fine: Float[Tensor, "1 fine i2 j2 k2"]) -> tuple[Tensor]:
         """1 where a voxel is named, else 0: ``i j k``."""
-        fine, _ = self.net.features(window)
-        blocks = self.net.name(fine.movedim(1, -1).flatten(0, -2)).argmax(dim=-1, keepdim=True)
-        return in_place((blocks > 0).to(torch.uint8), fine)[..., 0]
+        named = self.net.name(rows(fine)).argmax(dim=-1, keepdim=True)
+        return (in_place((named > 0).to(torch.uint8), fine)[..., 0],)
 
 
-def in_place(
-    blocks: Shaped[Tensor, "block voxel value"], fine: Float[Tensor, "1 fine i2 j2 k2"]
-) -> Shaped[Tensor, "i j k value"]:
-    """Values of the blocks' voxels at their places in the window."""
-    i, j, k = fine.shape[2:]
-    whole = blocks.view(i, j, k, BLOCK, BLOCK, BLOCK, -1).permute(0, 3, 1, 4, 2, 5, 6)
-    return whole.reshape(BLOCK * i, BLOCK * j, BLOCK * k, -1)
+def _slab_shape(net: RegionNet, blocks: int) -> tuple[int, ...]:
+    """Shape of the features of so many blocks along the first axis."""
+    return (1, net.config.init_filters, blocks, WINDOW[1] // BLOCK, WINDOW[2] // BLOCK)
 
 
-def named(
-    labels: np.ndarray, probability: np.ndarray, fine: np.ndarray, coarse: np.ndarray
-) -> Named:
-    """What a graph put out."""
-    return Named(
-        np.ascontiguousarray(labels, dtype=np.uint8),
-        np.ascontiguousarray(probability, dtype=np.float32),
-        np.ascontiguousarray(fine[0], dtype=np.float32),
-        np.ascontiguousarray(coarse[0], dtype=np.float32),
-    )
+@dataclass(frozen=True)
+class Parts:
+    """An engine: whatever runs `Seeing`, `Naming` and `Finding`."""
+
+    seeing: Run
+    naming: Run
+    finding: Run
+
+    def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
+        """Name every voxel of one window."""
+        plain, moved, coarse = self._look(window)
+        mirrored, mirrored_moved, mirrored_coarse = self._look(window[::-1])
+        slabs = [
+            self.naming(*(part for look in looks for part in look))
+            for looks in zip(
+                _slabs(plain, moved), reversed(list(_slabs(mirrored, mirrored_moved))), strict=True
+            )
+        ]
+        labels, probability = (np.concatenate(part) for part in zip(*slabs, strict=True))
+        return Named(
+            labels.astype(np.uint8),
+            probability.astype(np.float32),
+            (plain[0] + mirrored[0, :, ::-1]) / 2,
+            (coarse[0] + mirrored_coarse[0, :, ::-1]) / 2,
+        )
+
+    def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+        """Where there is brain, at one look."""
+        fine, _ = self.seeing(np.ascontiguousarray(window)[None, None])
+        return np.concatenate([self.finding(slab)[0] for slab, _ in _slabs(fine, fine)]) > 0
+
+    def _look(self, window: Float32[np.ndarray, "i j k"]) -> tuple[np.ndarray, ...]:
+        """Fine features of a window and of the same moved, and the former's coarse ones."""
+        moved = np.roll(window, SHIFT, (0, 1, 2))
+        # Copied, as an engine may write its next result where this one lies.
+        fine, coarse = (
+            np.array(part) for part in self.seeing(np.ascontiguousarray(window)[None, None])
+        )
+        return fine, np.array(self.seeing(moved[None, None])[0]), coarse
+
+
+def _slabs(
+    plain: Float32[np.ndarray, "1 fine i2 j2 k2"], moved: Float32[np.ndarray, "1 fine i2 j2 k2"]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Slabs of two looks, the moved one with a block more; its blocks go round."""
+    around = np.concatenate([moved, moved[:, :, :1]], axis=2)
+    for start in range(0, plain.shape[2], SLAB):
+        yield (
+            np.ascontiguousarray(plain[:, :, start : start + SLAB]),
+            np.ascontiguousarray(around[:, :, start : start + SLAB + 1]),
+        )
+
+
+def parts_of(net: RegionNet, run: Callable[[nn.Module], Run]) -> Parts:
+    """An engine of a network, each part made to run by `run`."""
+    return Parts(run(Seeing(net)), run(Naming(net)), run(Finding(net)))
+
+
+def torch_engine(net: RegionNet, *, bfloat16: bool = True) -> Parts:
+    """PyTorch, in bfloat16 unless told otherwise, on the device of the weights."""
+    device = next(net.parameters()).device
+
+    def ready(part: nn.Module) -> Run:
+        part = part.eval().to(device)
+
+        @torch.inference_mode()
+        def run(*arrays: np.ndarray) -> Sequence[np.ndarray]:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+                out = part(*(torch.from_numpy(array).to(device) for array in arrays))
+            return [tensor.cpu().numpy() for tensor in out]
+
+        return run
+
+    return parts_of(net, ready)
+
+
+def openvino_engine(
+    net: RegionNet,
+    precision: str = "bf16",
+    seeing: Callable[[Any], Any] = lambda model: model,
+) -> Parts:
+    """OpenVINO on the CPU.
+
+    Args:
+        net: The network.
+        precision: In which it computes: ``bf16`` or ``f32``.
+        seeing: What to make of the model of `Seeing` first, such as a quantized one.
+    """
+    core = openvino().Core()
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+
+    def ready(part: nn.Module) -> Run:
+        model = to_openvino(part)
+        model = seeing(model) if isinstance(part, Seeing) else model
+        compiled = core.compile_model(model, "CPU", settings)
+        return lambda *arrays: compiled(list(arrays)).to_tuple()
+
+    return parts_of(net, ready)
+
+
+def onnx_engine(net: RegionNet) -> Parts:
+    """ONNX Runtime on the CPU."""
+    import onnxruntime as ort
+
+    def ready(part: nn.Module) -> Run:
+        session = ort.InferenceSession(to_onnx(part), providers=["CPUExecutionProvider"])
+        names = [entry.name for entry in session.get_inputs()]
+        return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+    return parts_of(net, ready)
 
 
 def openvino() -> Any:
@@ -107,69 +227,8 @@ def openvino() -> Any:
     return openvino
 
 
-class TorchEngine:
-    """PyTorch, in bfloat16 unless told otherwise."""
-
-    def __init__(self, net: RegionNet, *, bfloat16: bool = True) -> None:
-        self.graph, self.brain = WindowGraph(net).eval(), BrainGraph(net).eval()
-        self.bfloat16 = bfloat16
-
-    def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
-        """Name every voxel of one window."""
-        return named(*(part.cpu().numpy() for part in self._run(self.graph, window)))
-
-    def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
-        """Where there is brain, at one look."""
-        return np.asarray(self._run(self.brain, window).cpu().numpy() > 0)
-
-    @torch.inference_mode()
-    def _run(self, graph: nn.Module, window: Float32[np.ndarray, "i j k"]) -> Any:
-        device = next(graph.parameters()).device
-        volume = torch.from_numpy(window)[None, None].to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return graph(volume)
-
-
-class OpenVinoEngine:
-    """OpenVINO on the CPU."""
-
-    def __init__(self, graph: Any, brain: Any, precision: str = "bf16") -> None:
-        settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        core = openvino().Core()
-        self.graph, self.brain = (core.compile_model(m, "CPU", settings) for m in (graph, brain))
-
-    def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
-        """Name every voxel of one window."""
-        out = self.graph([window[None, None]])
-        return named(*(out[n] for n in range(4)))
-
-    def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
-        """Where there is brain, at one look."""
-        return np.asarray(self.brain([window[None, None]])[0] > 0)
-
-
-class OnnxEngine:
-    """ONNX Runtime on the CPU."""
-
-    def __init__(self, graph: bytes, brain: bytes) -> None:
-        import onnxruntime as ort
-
-        self.graph, self.brain = (
-            ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-            for model in (graph, brain)
-        )
-
-    def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
-        """Name every voxel of one window."""
-        return named(*self.graph.run(None, {"window": window[None, None]}))
-
-    def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
-        """Where there is brain, at one look."""
-        return np.asarray(self.brain.run(None, {"window": window[None, None]})[0] > 0)
-
-
-def to_openvino(graph: nn.Module) -> Any:
-    """A graph as an OpenVINO model of fixed shape.
+def to_openvino(part: nn.Module) -> Any:
+    """A part of the network as an OpenVINO model of fixed shapes.
 
     By its frontend, as `openvino.convert_model` takes three times as long for the same.
     """
@@ -177,30 +236,38 @@ def to_openvino(graph: nn.Module) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    small = torch.zeros(1, 1, 32, 32, 32)  # the graph is the same for every size
+    shapes = _shapes(part)
+    # Traced small, as the graph is the same for every size.
+    small = tuple(torch.zeros([min(n, 64) for n in shape]) for shape in shapes)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", TracerWarning)
-        traced = torch.jit.trace(graph.eval(), (small,), check_trace=False)
+        traced = torch.jit.trace(part.eval(), small, check_trace=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
     model = frontend.convert(frontend.load(decoder))
-    model.reshape([1, 1, *WINDOW])
+    model.reshape({n: list(shape) for n, shape in enumerate(shapes)})
     return model
 
 
-def to_onnx(graph: nn.Module) -> bytes:
-    """A graph as an ONNX model of fixed shape."""
+def to_onnx(part: nn.Module) -> bytes:
+    """A part of the network as an ONNX model of fixed shapes."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        path = Path(folder) / "segment.onnx"
+        path = Path(folder) / "part.onnx"
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            graph.eval(),
-            (torch.zeros(1, 1, *WINDOW),),
+            part.eval(),
+            tuple(torch.zeros(shape) for shape in _shapes(part)),
             path,
-            input_names=["window"],
             dynamo=False,  # the other exporter needs onnxscript
         )
         return path.read_bytes()
+
+
+def _shapes(part: nn.Module) -> Shapes:
+    """Shapes of what goes into a part."""
+    shapes = part.shapes
+    assert isinstance(shapes, tuple)
+    return shapes
 
 
 def load_engine(folder: Path = WEIGHTS) -> Engine:
@@ -209,6 +276,4 @@ def load_engine(folder: Path = WEIGHTS) -> Engine:
     OpenVINO in bfloat16, as ``benchmarks/scan_speed.py`` found; torch without it.
     """
     net = RegionNet.load(folder)
-    if find_spec("openvino") is None:
-        return TorchEngine(net)
-    return OpenVinoEngine(to_openvino(WindowGraph(net)), to_openvino(BrainGraph(net)))
+    return torch_engine(net) if find_spec("openvino") is None else openvino_engine(net)

@@ -73,13 +73,10 @@ class RegionNet(nn.Module):
         logits: Tensor = self.head(voxels)
         return logits
 
-    def forward(self, volume: Float[Tensor, "batch 1 i j k"]) -> Float[Tensor, "batch label i j k"]:
+    def forward(self, volume: Float[Tensor, "1 1 i j k"]) -> Float[Tensor, "1 label i j k"]:
         """Logits of every label at every voxel; axes must be multiples of 8."""
         fine, _ = self.features(volume)
-        batch, _, i, j, k = fine.shape
-        logits = self.name(fine.movedim(1, -1).flatten(0, -2))
-        whole = logits.view(batch, i, j, k, BLOCK, BLOCK, BLOCK, -1)
-        return whole.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(batch, -1, *volume.shape[2:])
+        return in_place(self.name(rows(fine)), fine).movedim(-1, 0)[None]
 
     def save(self, folder: Path) -> None:
         """Write ``segment.safetensors``, weights as float16, and ``segment.json`` into a folder."""
@@ -112,6 +109,20 @@ def into_blocks(volume: Shaped[Tensor, "batch 1 i j k"]) -> Shaped[Tensor, "batc
     batch, _, i, j, k = volume.shape
     blocks = volume.view(batch, i // BLOCK, BLOCK, j // BLOCK, BLOCK, k // BLOCK, BLOCK)
     return blocks.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+
+
+def rows(fine: Float[Tensor, "1 fine i2 j2 k2"]) -> Float[Tensor, "block fine"]:
+    """A row per block."""
+    return fine.movedim(1, -1).flatten(0, -2)
+
+
+def in_place(
+    blocks: Shaped[Tensor, "block voxel value"], fine: Float[Tensor, "1 fine i2 j2 k2"]
+) -> Shaped[Tensor, "i j k value"]:
+    """Values of the blocks' voxels at their places in the window."""
+    i, j, k = fine.shape[2:]
+    whole = blocks.view(i, j, k, BLOCK, BLOCK, BLOCK, -1).permute(0, 3, 1, 4, 2, 5, 6)
+    return whole.reshape(BLOCK * i, BLOCK * j, BLOCK * k, -1)
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imaging.augment import AugmentConfig, augment
-from imaging.engines import TorchEngine
+from imaging.engines import torch_engine
 from imaging.prepare import normalize, to_ras
 from imaging.regions import REGION_INDEX, REGIONS, from_muse
 from imaging.scan import Scan
-from imaging.segment import WEIGHTS, WINDOW, RegionNet, channels_last, cut, into_blocks, segment
+from imaging.segment import (
+    WEIGHTS,
+    WINDOW,
+    RegionNet,
+    channels_last,
+    cut,
+    into_blocks,
+    rows,
+    segment,
+)
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +208,7 @@ def train(
         drawn = drawn_blocks(blocks, config)
         with torch.autocast(device, dtype=torch.bfloat16):
             fine, _ = net.features(volume)
-            logits = net.name(fine.movedim(1, -1).flatten(0, -2)[drawn])
+            logits = net.name(rows(fine)[drawn])
         loss = loss_of(logits.float().flatten(0, 1), blocks[drawn].flatten(), weights)
         optimizer.zero_grad()
         loss.backward()
@@ -286,7 +295,7 @@ def dice_of(
 
 def dice_by_region(net: RegionNet, data: Path, subjects: list[str]) -> dict[str, dict[str, float]]:
     """Dice against the label maps, mean and minimum over subjects, for each region."""
-    engine = TorchEngine(net)
+    engine = torch_engine(net)
     scores = []
     for subject in tqdm(subjects, "evaluating"):
         scan, truth = read_pair(data, subject)

@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from imaging.engines import (
-    BrainGraph,
-    OnnxEngine,
-    OpenVinoEngine,
-    TorchEngine,
-    WindowGraph,
-    to_onnx,
-    to_openvino,
-)
+from imaging.engines import onnx_engine, openvino_engine, torch_engine
 from imaging.regions import mirrored_labels
 from imaging.segment import WINDOW, Engine, RegionNet, RegionNetConfig
 
@@ -40,13 +32,8 @@ def window() -> np.ndarray:
 
 
 ENGINES: list[tuple[str, Callable[[RegionNet], Engine]]] = [
-    (
-        "openvino",
-        lambda net: OpenVinoEngine(
-            to_openvino(WindowGraph(net)), to_openvino(BrainGraph(net)), "f32"
-        ),
-    ),
-    ("onnxruntime", lambda net: OnnxEngine(to_onnx(WindowGraph(net)), to_onnx(BrainGraph(net)))),
+    ("openvino", lambda net: openvino_engine(net, "f32")),
+    ("onnxruntime", onnx_engine),
 ]
 
 
@@ -57,9 +44,9 @@ def test_an_engine_says_what_torch_says(
     """In single precision, probabilities and features agree to 1e-3 and so do labels."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    torch_engine, engine = TorchEngine(net, bfloat16=False), make(net)
-    assert (engine.find(window) == torch_engine.find(window)).mean() > 0.999
-    expected, found = torch_engine(window), engine(window)
+    reference, engine = torch_engine(net, bfloat16=False), make(net)
+    assert (engine.find(window) == reference.find(window)).mean() > 0.999
+    expected, found = reference(window), engine(window)
     assert (found.labels == expected.labels).mean() > 0.999
     np.testing.assert_allclose(found.probability, expected.probability, atol=1e-3)
     np.testing.assert_allclose(found.fine, expected.fine, atol=1e-3)
@@ -77,12 +64,12 @@ def test_the_choice_of_labels_is_the_networks_own(net: RegionNet, window: np.nda
     with torch.inference_mode():
         there = two_looks(volume.flip(2)).flip(2)[:, mirrored_labels()]
         expected = (two_looks(volume) + there)[0].argmax(dim=0).numpy()
-    assert (TorchEngine(net, bfloat16=False)(window).labels == expected).mean() > 0.999
+    assert (torch_engine(net, bfloat16=False)(window).labels == expected).mean() > 0.999
 
 
 def test_a_mirrored_window_has_the_mirrored_labels(net: RegionNet, window: np.ndarray) -> None:
     """Left and right are measured alike, to the voxel."""
-    engine = TorchEngine(net, bfloat16=False)
+    engine = torch_engine(net, bfloat16=False)
     here = engine(window).labels
     there = engine(np.ascontiguousarray(window[::-1])).labels[::-1]
     assert (np.array(mirrored_labels())[there] == here).mean() > 0.999

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imaging.check import check
-from imaging.engines import TorchEngine
+from imaging.engines import torch_engine
 from imaging.prepare import prepare
 from imaging.regions import REGION_INDEX, REGIONS, Segmentation, region_volumes_mm3
 from imaging.scan import Scan
@@ -59,7 +59,7 @@ def test_a_mirrored_head_has_its_sides_exchanged(
 def test_a_region_that_is_absent_has_no_features() -> None:
     """Rows of features and confidence are zero exactly where the map has no such region."""
     noise = np.random.default_rng(0).random((20, 33, 18)).astype(np.float32)
-    small = TorchEngine(RegionNet(RegionNetConfig()).eval())
+    small = torch_engine(RegionNet(RegionNetConfig()).eval())
     found = segment(small, Scan(noise, np.diag([2.0, 2.0, 2.0, 1.0])))
     present = np.isin(np.arange(1, len(REGIONS) + 1), found.region_map)
     assert not present.all()
