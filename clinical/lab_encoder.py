@@ -1,7 +1,7 @@
 """Values over time become analyte tokens, coded facts become history tokens.
 
-`lab_tokens` and `history_tokens` read a record; `LabEncoder` is the network's part that makes one
-vector of an analyte's course.
+`lab_tokens` and `history_tokens` read a record; the network's part, which makes one vector of an
+analyte's course, is `clinical.temporal.LabEncoder`.
 """
 
 import datetime as dt
@@ -10,21 +10,31 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer
 from clinical.notes import language
-from clinical.record import DAYS_PER_YEAR, Coding, Observation, PatientRecord, ReferenceRange
-from clinical.units import ANALYTES, Analyte
+from clinical.record import (
+    DAYS_PER_YEAR,
+    LOCAL,
+    Coding,
+    Observation,
+    PatientRecord,
+    ReferenceRange,
+    Sex,
+)
+from clinical.temporal import CHANNELS, VISITS
+from clinical.units import ANALYTES, Analyte, reference_range
 
-VISITS = 6  # of one analyte; older ones are left out of the features, not of the pointer
 Z_LIMIT = 8.0
 HALF_LIFE_YEARS = 2.0  # of a value's quality
 UNDATED_YEARS = 2.0  # how old a value without a date is taken to be
-CHANNELS = 3  # z, years before the index date, present
+LOINC = "http://loinc.org"
 
-FACT_KINDS = ("age", "sex", "education", "condition", "medication", "family history")
+FACT_KINDS = (
+    "age", "sex", "education", "condition", "medication", "family history",
+    "finding", "measurement",
+)  # fmt: skip
 PAST_CONDITION = frozenset({"inactive", "remission", "resolved"})
 # A drug in another state, such as draft or not-taken, was perhaps never swallowed.
 MEDICATION_WORDS = {
@@ -81,14 +91,16 @@ def lab_tokens(record: PatientRecord) -> ClinicalTokens | None:
         Undated values come first. None where there is no number at all.
     """
     rows, kinds, pointers = [], [], []
+    measured: dict[str, list[Observation]] = {}
+    for seen in record.observations:
+        if seen.value is not None:
+            measured.setdefault(seen.loinc, []).append(seen)
     for kind, analyte in enumerate(ANALYTES):
-        visits = [
-            o for o in record.observations if o.loinc == analyte.loinc and o.value is not None
-        ]
+        visits = measured.get(analyte.loinc)
         if not visits:
             continue
         visits.sort(key=lambda visit: (visit.date is not None, visit.date or dt.date.min, visit.id))
-        rows.append(_course(visits, analyte, record.index_date))
+        rows.append(_course(visits, analyte, record))
         kinds.append(kind)
         dates = tuple(visit.date.isoformat() if visit.date else "" for visit in visits)
         pointers.append(AnalytePointer(analyte.loinc, tuple(visit.id for visit in visits), dates))
@@ -103,7 +115,14 @@ def lab_tokens(record: PatientRecord) -> ClinicalTokens | None:
     )
 
 
-def z_score(value: float, analyte: Analyte, reference: ReferenceRange | None = None) -> float:
+def z_score(
+    value: float,
+    analyte: Analyte,
+    reference: ReferenceRange | None = None,
+    *,
+    sex: Sex = "unknown",
+    age_years: float | None = None,
+) -> float:
     """How far a value is from the middle of its range, -2 and 2 being the limits.
 
     An open lower limit is taken as 0, an open upper one as twice the lower; with neither, the range
@@ -115,6 +134,8 @@ def z_score(value: float, analyte: Analyte, reference: ReferenceRange | None = N
         value: In the canonical unit.
         analyte: Its own range is used where `reference` has none that makes sense.
         reference: The sender's, in the same unit.
+        sex: Whose range to take where the sender has none.
+        age_years: At the time of the value.
 
     Returns:
         Within ±`Z_LIMIT`.
@@ -124,9 +145,9 @@ def z_score(value: float, analyte: Analyte, reference: ReferenceRange | None = N
         >>> [round(z_score(mmse, analyte("72106-8")), 1) for mmse in (30.0, 24.0, 18.0, 0.0)]
         [2.0, -2.0, -3.5, -8.0]
     """
-    low, high = _limits(analyte, reference)
+    low, high = _limits(analyte, reference, reference_range(analyte, sex, age_years))
     z = 4 * (value - (low + high) / 2) / (high - low)
-    if analyte.unit == "{score}" and abs(z) > 2:
+    if analyte.is_scale and abs(z) > 2:
         end, limit = (analyte.plausible[0], low) if z < 0 else (analyte.plausible[1], high)
         beyond = abs(value - limit) / max(abs(end - limit), 1e-6)
         z = (2 + (Z_LIMIT - 2) * beyond) * (-1 if z < 0 else 1)
@@ -158,7 +179,7 @@ def history_tokens(
     facts = _latest(
         [
             fact
-            for fact in (*stated, *_family(record))
+            for fact in (*stated, *_family(record), *_results(record))
             if _begun(fact, record.index_date) and not _gives_away(fact, exclude)
         ]
     )
@@ -181,65 +202,20 @@ def history_tokens(
     )
 
 
-class LabEncoder(nn.Module):
-    """Temporal attention over the visits of an analyte.
-
-    The latest visit asks, all visits answer, and what they answer depends on value and time
-    together, so that a course counts and not only its last value.
-    """
-
-    def __init__(self, dim: int, n_kinds: int = len(ANALYTES), heads: int = 4) -> None:
-        super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
-        self.heads = heads
-        self.kind = nn.Embedding(n_kinds, dim)
-        self.visit = nn.Sequential(nn.Linear(CHANNELS, dim), nn.GELU(), nn.Linear(dim, dim))
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
-        )
-
-    def forward(
-        self,
-        features: Float[Tensor, "batch token visit channel"],
-        kinds: Int64[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token dim"]:
-        """Encode analytes.
-
-        Args:
-            features: As `lab_tokens` makes them, visits right-aligned; zeros where padded.
-            kinds: Rows of the table of analytes.
-
-        Returns:
-            A vector for each token, finite and the same for every padded one of a kind.
-        """
-        present = features[..., 2:]
-        z, years = features[..., :1] * present, features[..., 1:2] * present
-        seen = torch.cat([z / 2, years.clamp(min=0).log1p(), present], dim=-1)
-        states = (self.visit(seen) + self.kind(kinds)[..., None, :]) * present
-        latest = states[..., -1:, :]
-        query = self.query(latest).unflatten(-1, (self.heads, -1))
-        key, value = (
-            (self.key_value(states) * present).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        )
-        scores = (query * key).sum(dim=-1) / key.shape[-1] ** 0.5  # batch token visit head
-        # A large number, not infinity: a token without any visit must stay finite.
-        weights = (scores - 1e4 * (1 - present)).softmax(dim=-2)
-        answer = (weights[..., None] * value).sum(dim=-3).flatten(-2)
-        token: Tensor = self.out(latest.squeeze(-2) + answer)
-        return token
-
-
 def _course(
-    visits: Sequence[Observation], analyte: Analyte, index_date: dt.date | None
+    visits: Sequence[Observation], analyte: Analyte, record: PatientRecord
 ) -> list[list[float]]:
     """The features of one analyte: its latest visits, right-aligned."""
     rows = [
         [
-            z_score(visit.value, analyte, visit.reference),
-            UNDATED_YEARS if visit.date is None else _age(visit.date, index_date),
+            z_score(
+                visit.value,
+                analyte,
+                visit.reference,
+                sex=record.sex,
+                age_years=_age_at(visit, record),
+            ),
+            UNDATED_YEARS if visit.date is None else _age(visit.date, record.index_date),
             1.0,
         ]
         for visit in visits[-VISITS:]
@@ -248,18 +224,26 @@ def _course(
     return [[0.0] * CHANNELS] * (VISITS - len(rows)) + rows
 
 
-def _limits(analyte: Analyte, reference: ReferenceRange | None) -> tuple[float, float]:
-    """The sender's range if it makes sense, else the analyte's, with open sides filled in."""
-    if reference is not None:
-        low, high = _filled(reference.low, reference.high, analyte)
+def _age_at(visit: Observation, record: PatientRecord) -> float | None:
+    """The patient's age when a value was measured, as well as it is known."""
+    then = None if visit.date is None else record.age_on(visit.date)
+    return record.age_years if then is None else then
+
+
+def _limits(
+    analyte: Analyte, sent: ReferenceRange | None, own: ReferenceRange
+) -> tuple[float, float]:
+    """The sender's range if it makes sense, else the table's, with open sides filled in."""
+    if sent is not None:
+        low, high = _filled(sent.low, sent.high, analyte)
         if low < high and (low, high) != analyte.plausible:
             return low, high
-    return _filled(analyte.low, analyte.high, analyte)
+    return _filled(own.low, own.high, analyte)
 
 
 def _filled(low: float | None, high: float | None, analyte: Analyte) -> tuple[float, float]:
     """Close the open sides of a range."""
-    if (low is None and high is None) or analyte.unit == "{score}":
+    if (low is None and high is None) or analyte.is_scale:
         floor, ceiling = analyte.plausible
     else:
         floor, ceiling = 0.0, 2 * (low or 0.0)
@@ -301,18 +285,18 @@ def _latest(facts: Sequence[_Fact]) -> list[_Fact]:
 
 
 def _demographics(record: PatientRecord) -> Iterator[_Fact]:
-    """Age, sex and education, each where it is known."""
+    """Age, sex and education, each where it is known; a number is not among the words."""
     age, years = record.age_years, record.education_years
     if age is not None:
         display = f"age {age:.0f} years"
         pointer = FactPointer("patient", "", "age", display)
-        yield _Fact("age", display, pointer, (age - 70) / 10)
+        yield _Fact("age", "Age", pointer, (age - 70) / 10)
     if record.sex != "unknown":
         yield _Fact("sex", f"Sex: {record.sex}", FactPointer("patient", "", "sex", record.sex))
     if years is not None:
         display = f"education {years:g} years"
         pointer = FactPointer("patient", "", "education", display)
-        yield _Fact("education", display, pointer, (years - 12) / 4)
+        yield _Fact("education", "Education", pointer, (years - 12) / 4)
 
 
 def _conditions(record: PatientRecord) -> Iterator[_Fact]:
@@ -338,6 +322,30 @@ def _family(record: PatientRecord) -> Iterator[_Fact]:
         pointer = _pointer(member.id, member.condition)
         text = f"Family history: {member.relationship}, {pointer.display}"
         yield _Fact("family history", text, pointer)
+
+
+def _results(record: PatientRecord) -> Iterator[_Fact]:
+    """Results in words, and numbers of the site's own, which no row of `ANALYTES` describes."""
+    for result in record.observations:
+        own = result.loinc.startswith(LOCAL)
+        system = "" if own else LOINC
+        if result.value is None and result.text:
+            said = f"{result.name}: {result.text}"
+            pointer = FactPointer(result.id, system, result.loinc, said)
+            yield _Fact("finding", said, pointer, date=result.date)
+        elif own and result.value is not None and result.reference is not None:
+            said = f"{result.name}: {result.value:g} {result.unit}".strip()
+            pointer = FactPointer(result.id, system, result.loinc, said)
+            number = _own_number(result.value, result.reference)
+            yield _Fact("measurement", result.name, pointer, number, result.date)
+
+
+def _own_number(value: float, reference: ReferenceRange) -> float | None:
+    """Where a site's own number is in its usual range: -1 and 1 at its ends, as age's and labs'."""
+    if reference.low is None or reference.high is None or reference.low >= reference.high:
+        return None
+    middle, width = (reference.low + reference.high) / 2, reference.high - reference.low
+    return max(-Z_LIMIT, min(Z_LIMIT, 4 * (value - middle) / width)) / 2
 
 
 def _pointer(resource_id: str, coding: Coding) -> FactPointer:

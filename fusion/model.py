@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from clinical.lab_encoder import FACT_KINDS, LabEncoder
+from clinical.lab_encoder import FACT_KINDS
+from clinical.temporal import LabEncoder
 from fusion.attention import DynamicWeightedAttention, Form
 from fusion.case import MODALITIES, Case, CaseBatch, Modality, ModalityBatch, collate
 from imaging.encoder import RegionEncoder
@@ -85,22 +86,29 @@ class NoteEncoder(nn.Module):
 
 
 class HistoryEncoder(nn.Module):
-    """Bring coded facts to the width of the network."""
+    """Bring coded facts to the width of the network.
+
+    What a number means depends on what it is a number of: it scales a vector that is made of the
+    fact's own words, so that a brain volume and an age need not speak in the same direction.
+    """
 
     def __init__(self, dim: int, text_dim: int, n_kinds: int = len(FACT_KINDS)) -> None:
         super().__init__()
         self.text = nn.LayerNorm(text_dim)
         self.project = nn.Linear(text_dim + FACT_EXTRAS, dim)
+        self.slope = nn.Linear(text_dim, dim)
         self.kind = nn.Embedding(n_kinds, dim)
+        self.kind_slope = nn.Embedding(n_kinds, dim)
 
     def forward(
         self, features: Float[Tensor, "batch token feature"], kinds: Int64[Tensor, "batch token"]
     ) -> Float[Tensor, "batch token dim"]:
         """One vector a fact."""
-        text, numbers = features[..., :-FACT_EXTRAS], features[..., -FACT_EXTRAS:]
-        projected: Tensor = self.project(torch.cat([self.text(text), numbers], dim=-1))
+        text, numbers = self.text(features[..., :-FACT_EXTRAS]), features[..., -FACT_EXTRAS:]
+        projected: Tensor = self.project(torch.cat([text, numbers], dim=-1))
+        slope: Tensor = self.slope(text) + self.kind_slope(kinds)
         kind: Tensor = self.kind(kinds)
-        return projected + kind
+        return projected + kind + numbers[..., :1] * slope
 
 
 class Layer(nn.Module):

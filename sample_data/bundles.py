@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clinical.units import Analyte, analyte
+from clinical.units import Analyte, analyte, reference_range
 from sample_data import history
 from sample_data.history import Fact, draw
 from sample_data.hospitals import Hospital
@@ -108,7 +108,8 @@ def _observation(measured: Measurement, hospital: Hospital) -> Json:
         "effectiveDateTime": measured.date.isoformat(),
         "valueQuantity": _quantity(measured.value, entry, unit),
     }
-    limits = {"low": entry.low, "high": entry.high}
+    usual = reference_range(entry)  # one for everybody, as many laboratories print
+    limits = {"low": usual.low, "high": usual.high}
     reference = {k: _quantity(v, entry, unit) for k, v in limits.items() if v is not None}
     return {**resource, "referenceRange": [reference]} if category == "laboratory" else resource
 

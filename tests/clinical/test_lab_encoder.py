@@ -1,6 +1,7 @@
 """Courses of values and coded facts as tokens."""
 
 import datetime as dt
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from clinical.lab_encoder import (
     FACT_KINDS,
-    LabEncoder,
     history_tokens,
     lab_tokens,
     z_score,
@@ -85,7 +85,18 @@ def test_limits_of_the_range_lie_two_deviations_from_its_middle() -> None:
     """As 95 % of the healthy lie within a reference range."""
     tsh = analyte(TSH)
     assert tsh is not None
-    assert [z_score(v, tsh) for v in (0.4, 2.45, 4.5)] == pytest.approx([-2, 0, 2])
+    seen = [z_score(v, tsh, age_years=50.0) for v in (0.4, 2.45, 4.5)]
+    assert seen == pytest.approx([-2, 0, 2])
+
+
+def test_without_a_senders_range_sex_and_age_decide() -> None:
+    """A TSH of 5.9 is the limit at 75 and beyond it at 50; a hemoglobin of 12.5 is low in men."""
+    tsh, hemoglobin = analyte(TSH), analyte("718-7")
+    assert tsh is not None
+    assert hemoglobin is not None
+    assert z_score(5.9, tsh, age_years=75.0) == pytest.approx(2)
+    assert z_score(5.9, tsh, age_years=50.0) > 2.5
+    assert z_score(12.5, hemoglobin, sex="male") < -2 < z_score(12.5, hemoglobin, sex="female")
 
 
 def test_the_senders_range_wins_if_it_makes_sense() -> None:
@@ -93,7 +104,7 @@ def test_the_senders_range_wins_if_it_makes_sense() -> None:
     tsh = analyte(TSH)
     assert tsh is not None
     assert z_score(4.5, tsh, ReferenceRange(0.0, 9.0)) == pytest.approx(0)
-    assert z_score(4.5, tsh, ReferenceRange(9.0, 0.0)) == pytest.approx(2)
+    assert z_score(4.5, tsh, ReferenceRange(9.0, 0.0), age_years=50.0) == pytest.approx(2)
     assert z_score(4.5, tsh, ReferenceRange(None, None)) != 0
 
 
@@ -161,6 +172,32 @@ def test_tokens_follow_the_table_and_not_the_file() -> None:
     assert one.kinds.tolist() == sorted(one.kinds.tolist())
 
 
+def test_the_age_of_a_value_chooses_its_range() -> None:
+    """A neurofilament of 20 was high at 55 and is not at 72."""
+    nfl = "101281-4"
+    visits = (seen(nfl, 20.0, 17), seen(nfl, 20.0, 0))
+    born = dt.date(TODAY.year - 72, 1, 1)
+    tokens = lab_tokens(PatientRecord("p", "male", birth_date=born, observations=visits))
+
+    assert tokens is not None
+    earlier, now = tokens.features[0, -2:, 0].tolist()
+    assert now < 2 < earlier
+
+
+def test_the_order_of_the_visits_in_the_file_changes_nothing() -> None:
+    """Only their dates count, on one day their ids."""
+    visits = [seen(MMSE, value, age) for value, age in ((29, 5.0), (26, 2.5), (24, 2.4), (20, 0.0))]
+    visits.append(replace(visits[1], id="second of the day", value=25.0))
+    first = lab_tokens(PatientRecord("p", "male", observations=tuple(visits)))
+    assert first is not None
+    for seed in range(5):
+        random.Random(seed).shuffle(visits)
+        again = lab_tokens(PatientRecord("p", "male", observations=tuple(visits)))
+        assert again is not None
+        assert torch.equal(again.features, first.features)
+        assert again.pointers == first.pointers
+
+
 def test_an_old_value_is_relied_upon_less() -> None:
     """Quality halves every two years."""
     visits = (seen(MMSE, 22, 0), seen(TSH, 2.0, 4))
@@ -191,89 +228,6 @@ def test_text_results_and_unknown_analytes_make_no_token() -> None:
     assert lab_tokens(PatientRecord("p", "male", observations=visits)) is None
 
 
-# ── network ──────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def network() -> LabEncoder:
-    """An untrained one."""
-    torch.manual_seed(0)
-    return LabEncoder(16)
-
-
-def encode(network: LabEncoder, record: PatientRecord) -> Tensor:
-    """The vectors of a record's analytes."""
-    tokens = lab_tokens(record)
-    assert tokens is not None
-    encoded: Tensor = network(tokens.features[None], tokens.kinds[None])[0]
-    return encoded
-
-
-def test_an_absent_visit_cannot_change_the_token(network: LabEncoder) -> None:
-    """Whatever an empty place holds."""
-    features = torch.zeros(1, 1, 6, 3)
-    features[0, 0, 4:] = torch.tensor([[1.0, 1.0, 1.0], [-2.0, 0.0, 1.0]])
-    misled = features.clone()
-    misled[0, 0, :4, :2] = 1e3
-    kinds = torch.zeros(1, 1, dtype=torch.int64)
-
-    assert torch.equal(network(features, kinds), network(misled, kinds))
-
-
-def test_a_falling_mmse_and_a_rising_one_are_different_evidence(network: LabEncoder) -> None:
-    """Same values, same last value, another course."""
-    falling = encode(network, course(MMSE, 29, 26, 22, 20))
-    rising = encode(network, course(MMSE, 22, 26, 29, 20))
-
-    assert (falling - rising).norm() > 1e-3 * falling.norm()
-
-
-def test_the_network_learns_a_slope_from_the_course() -> None:
-    """Two hundred steps tell courses that fall from courses that rise to the same value."""
-    torch.manual_seed(0)
-    network, head = LabEncoder(16), torch.nn.Linear(16, 1)
-    slopes = torch.linspace(-2, 2, 64)
-    years = torch.arange(5, -1, -1.0)
-    z = -1 - slopes[:, None] * years
-    features = torch.stack([z, years.expand_as(z), torch.ones_like(z)], dim=-1)[:, None]
-    kinds = torch.zeros(64, 1, dtype=torch.int64)
-    optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=1e-2)
-    for _ in range(200):
-        loss = (head(network(features, kinds))[:, 0, 0] - slopes).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    assert loss < 0.05 * slopes.var()
-
-
-def test_the_same_deviation_of_another_analyte_is_another_token(network: LabEncoder) -> None:
-    """A high TSH is not a high CRP."""
-    features = torch.tensor([[[3.0, 0.0, 1.0]]]).expand(1, 2, 6, 3)
-    high = network(features, torch.tensor([[0, 1]]))[0]
-    assert not torch.allclose(high[0], high[1])
-
-
-def test_a_padded_token_has_finite_output_and_gradient(network: LabEncoder) -> None:
-    """Else one patient with few tests would make every weight NaN."""
-    features = torch.zeros(2, 3, 6, 3, requires_grad=True)
-    output = network(features, torch.zeros(2, 3, dtype=torch.int64))
-    output.square().sum().backward()
-
-    assert output.isfinite().all()
-    assert features.grad is not None
-    assert features.grad.isfinite().all()
-    assert not features.grad[..., :2].any()
-    assert all(weight.grad.isfinite().all() for weight in network.parameters())
-
-
-def test_the_network_exports(network: LabEncoder) -> None:
-    """No branch depends on the data, so that other engines can run it."""
-    features, kinds = torch.zeros(1, 3, 6, 3), torch.zeros(1, 3, dtype=torch.int64)
-    program = torch.export.export(network, (features, kinds))
-    torch.testing.assert_close(program.module()(features, kinds), network(features, kinds))
-
-
 # ── history ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -283,14 +237,14 @@ def test_only_what_is_known_becomes_a_token() -> None:
 
 
 def test_demographics_are_numbers_with_a_flag() -> None:
-    """Age in decades from 70, education in fours from 12; sex is a word."""
+    """Age in decades from 70, education in fours from 12; sex is a word, and no number is."""
     record = replace(course(MMSE, 22), birth_date=dt.date(1946, 11, 23), education_years=16.0)
     encoder = LettersWithoutColon()
     tokens = history_tokens(record, encoder)
 
     assert tokens is not None
     assert [FACT_KINDS[kind] for kind in tokens.kinds] == ["age", "sex", "education"]
-    assert encoder.read == ["age 80 years", "Sex: female", "education 16 years"]
+    assert encoder.read == ["Age", "Sex: female", "Education"]
     assert tokens.features[:, 2].tolist() == pytest.approx([1, 0, 1], abs=1e-3)
     assert tokens.features[:, 4].tolist() == [1, 0, 1]
 
