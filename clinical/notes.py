@@ -4,10 +4,13 @@ Offsets always point into the text given: ``text[start:end]`` is the sentence, w
 space around it. Rules only, so that the same note gives the same offsets on every machine.
 """
 
+import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
+
+from clinical.record import Note
 
 Span = tuple[int, int]
 
@@ -123,6 +126,39 @@ def sections(text: str) -> tuple[Section, ...]:
         Section(next(filter(None, match.groups())).strip(), *_strip(text, match.end(), end))
         for match, end in zip(found, ends[1:], strict=True)
     )
+
+
+def copied_forward(notes: Sequence[Note]) -> tuple[tuple[Span, ...], ...]:
+    r"""Find what a note repeats word for word from an earlier one.
+
+    Physicians begin a note with a copy of the last. What was copied was seen when it was first
+    written: the earliest note is its source, and the copy is no further evidence. Case and white
+    space make no difference. An identical note is a copy as a whole.
+
+    Args:
+        notes: In any order; the date says which is earlier, the order where dates are equal. A
+            note without a date counts as the earliest.
+
+    Returns:
+        For each note the sentences, as `sentences` cuts them, that an earlier note has already.
+
+    Example:
+        >>> from clinical.record import Coding
+        >>> texts = ("Forgets names.", "Forgets names.\nNow gets lost.")
+        >>> kind = Coding("", "", "")
+        >>> notes = [Note(f"n{n}", kind, text) for n, text in enumerate(texts)]
+        >>> copied_forward(notes)
+        ((), ((0, 14),))
+    """
+    order = sorted(range(len(notes)), key=lambda n: (notes[n].date or dt.date.min, n))
+    known: set[str] = set()
+    copied: dict[int, tuple[Span, ...]] = {}
+    for n in order:
+        text = notes[n].text
+        words = {span: " ".join(text[slice(*span)].lower().split()) for span in sentences(text)}
+        copied[n] = tuple(span for span, said in words.items() if said in known)
+        known.update(words.values())
+    return tuple(copied[n] for n in range(len(notes)))
 
 
 def language(text: str) -> str:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers.utils import logging as transformers_log
 from transformers.utils.logging import disable_progress_bar
 
 from clinical.evidence import ClinicalTokens, SentencePointer
-from clinical.notes import chunks, sentences
+from clinical.notes import chunks, copied_forward, sentences
 from clinical.record import Note
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ class TextEncoder:
         """Encode notes into one token a sentence.
 
         A sentence is the mean of its tokens' states within the chunk that shows most of what
-        surrounds it, scaled to length 1.
+        surrounds it, scaled to length 1. One that was copied from an earlier note is no further
+        token: the evidence is the earliest note, in which somebody saw it.
 
         Args:
             notes: In the order in which their tokens shall follow each other.
@@ -98,11 +100,19 @@ class TextEncoder:
             Features ``sentence dim``; None where no note has a sentence. Quality is 1, and
             `UNREAD_LANGUAGE_QUALITY` in a language that the model does not read.
         """
-        spans = [(note, span) for note in notes for span in sentences(note.text)]
+        parts = [
+            (note, every, [span not in old for span in every])
+            for note, old in zip(notes, copied_forward(notes), strict=True)
+            for every in [sentences(note.text)]
+            if len(old) < len(every)  # the text of a whole copy is not even read
+        ]
+        spans = [(note, span) for note, every, new in parts for span in compress(every, new)]
         if not spans:
             return None
+        texts = [note.text for note, _, _ in parts]
+        is_new = torch.tensor([flag for _, _, new in parts for flag in new])
         return ClinicalTokens(
-            features=self._cached("note", [note.text for note in notes], self._encode_sentences),
+            features=self._cached("note", texts, self._encode_sentences)[is_new],
             kinds=torch.zeros(len(spans), dtype=torch.int64),
             quality=torch.tensor([self.trust(note.language) for note, _ in spans]),
             pointers=tuple(SentencePointer(note.id, *span) for note, span in spans),

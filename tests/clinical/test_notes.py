@@ -1,12 +1,27 @@
 """Sentences, sections and chunks point exactly into the note they came from."""
 
+import datetime as dt
 import random
 import time
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clinical.notes import chunks, language, plain_text, sections, sentences
+from clinical.notes import chunks, copied_forward, language, plain_text, sections, sentences
+from clinical.record import Coding, Note
+
+PIECES = (
+    "She forgets names", "Dr. Wu", "e.g. at night", "MMSE 21.5", "1. MRI", "no. 3", "J. Smith",
+    "近事遗忘两年", "否认幻觉", "他说“我不记得了。”", "MoCA 18分", "。", "！", "；", ". ", "! ",
+    "?", "\n", "\n\n", ", ", "，", "(see above)", "...", " ", "\t", "\r\n", "\u3000", "’", "a",
+    "B", "word " * 150,
+)  # fmt: skip
+HEADINGS = ("Assessment:", "# Plan", "现病史：", "【查体】", "Past history: ")
+BODIES = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+NOTES = st.lists(st.sampled_from([*PIECES, *(f"\n{head}" for head in HEADINGS)]), max_size=30)
+quick = settings(derandomize=True, max_examples=150, deadline=None, database=None)
 
 
 def cut(text: str) -> list[str]:
@@ -128,3 +143,83 @@ def test_html_becomes_lines_without_scripts() -> None:
     """A note is hostile input: what runs in a browser is not text."""
     html = "<p>Gait &amp; balance</p><script>alert(1)</script><style>p{}</style>normal<br>today"
     assert plain_text(html) == "Gait & balance\nnormal\ntoday"
+
+
+@quick
+@given(BODIES)
+def test_sentences_of_a_note_without_headings_lose_no_character(text: str) -> None:
+    """Joined, they are the note without its white space; cut again, each is itself."""
+    spans = sentences(text)
+    joined = "".join(text[start:end] for start, end in spans)
+    assert "".join(joined.split()) == "".join(text.split())
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
+
+
+@quick
+@given(NOTES.map("".join))
+def test_only_headings_lie_outside_of_every_sentence(text: str) -> None:
+    """English and Chinese, wherever the heading stands."""
+    rest, at = [], 0
+    for start, end in (*sentences(text), (len(text), len(text))):
+        rest.append(text[at:start].strip())
+        at = end
+    lines = [line.strip() for part in rest for line in part.split("\n")]
+    titles = {head.strip() for head in HEADINGS}
+    left = [line for line in lines if line and line not in titles]
+    assert all(sections(f"{line}") for line in left)
+
+
+@quick
+@given(NOTES.map("".join), st.sampled_from(["Seen today.\n\n", "今日复诊。\n\n"]))
+def test_offsets_move_with_the_text(text: str, before: str) -> None:
+    """What a sentence is does not depend on what another paragraph says."""
+    body = text.strip()
+    inside = sentences(before + body)
+    moved = [(start + len(before), end + len(before)) for start, end in sentences(body)]
+    assert [span for span in inside if span[0] >= len(before)] == moved
+
+
+@quick
+@given(NOTES.map("".join))
+def test_a_section_holds_its_text_up_to_the_next_heading(text: str) -> None:
+    """Sections follow each other and their bodies are stripped."""
+    found = sections(text)
+    assert all(text[part.start : part.end] == text[part.start : part.end].strip() for part in found)
+    assert all(left.end <= right.start for left, right in pairwise(found))
+
+
+def dated(text: str, year: int | None, note_id: str = "n") -> Note:
+    """A note of the first of January."""
+    return Note(note_id, Coding("", "", ""), text, dt.date(year, 1, 1) if year else None)
+
+
+def copies(*notes: Note) -> list[list[str]]:
+    """The copied sentences themselves."""
+    spans = copied_forward(notes)
+    return [
+        [note.text[start:end] for start, end in of_note]
+        for note, of_note in zip(notes, spans, strict=True)
+    ]
+
+
+def test_what_a_later_note_repeats_is_marked_whatever_the_order() -> None:
+    """The date decides which was first; case and white space do not."""
+    late = dated("FORGETS names.  Now gets lost. 否认幻觉。", 2025)
+    early = dated("Forgets\nnames. 否认幻觉。", 2020)
+    assert copies(late, early) == [["FORGETS names.", "否认幻觉。"], []]
+
+
+def test_an_identical_note_is_a_copy_as_a_whole() -> None:
+    """Exports repeat documents under new ids."""
+    text = "Assessment:\nForgets names. Gait is normal."
+    assert copies(dated(text, 2020, "a"), dated(text, 2020, "b")) == [
+        [],
+        ["Forgets names.", "Gait is normal."],
+    ]
+
+
+def test_a_sentence_said_twice_in_one_note_is_no_copy() -> None:
+    """Only an earlier note makes a copy; without dates the order of the record does."""
+    assert copies(dated("Lost. Lost.", None)) == [[]]
+    assert copies(dated("Lost.", None), dated("Lost. Fell.", None)) == [[], ["Lost."]]
+    assert copied_forward(()) == ()

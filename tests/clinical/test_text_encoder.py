@@ -1,8 +1,10 @@
 """The text encoders: what runs is what is said, and every sentence keeps its place."""
 
+import datetime as dt
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,11 +148,11 @@ def test_the_fast_type_keeps_the_direction_of_every_sentence(
 def test_pointers_lead_back_to_the_sentences(encoder: TextEncoder) -> None:
     """What the network attends to is what the physician can read in the note."""
     text = ENGLISH * 5
-    tokens = encoder.note_tokens([note("Gait is normal.", "a"), note(text, "b")])
+    tokens = encoder.note_tokens([note("Gait is slow.", "a"), note(text, "b")])
 
     assert tokens is not None
     assert tokens.features.shape == (26, encoder.dim)
-    assert tokens.pointers[0] == SentencePointer("a", 0, 15)
+    assert tokens.pointers[0] == SentencePointer("a", 0, 13)
     assert [(p.start, p.end) for p in tokens.pointers[1:]] == list(sentences(text))
 
 
@@ -218,6 +220,32 @@ def test_chinese_is_not_trusted_to_an_english_model(
     assert both is not None
     assert english.quality.tolist() == pytest.approx([0.2] * 3)
     assert both.quality.tolist() == [1.0] * 3
+
+
+def test_a_sentence_copied_forward_is_one_token_of_the_earliest_note(encoder: TextEncoder) -> None:
+    """A copy is no second witness; what was added beside it is read."""
+    first = replace(note("She forgets names. Gait is normal.", "old"), date=dt.date(2024, 1, 5))
+    later = replace(
+        note("She forgets  names. Gait is normal. Now she gets lost.", "new"),
+        date=dt.date(2025, 1, 5),
+    )
+    tokens = encoder.note_tokens([later, first])
+    assert tokens is not None
+    assert [(p.note_id, p.start) for p in tokens.pointers] == [("new", 36), ("old", 0), ("old", 19)]
+    assert len(tokens.features) == len(tokens.quality) == len(tokens.kinds) == 3
+    alone = encoder.note_tokens([first])
+    assert alone is not None
+    torch.testing.assert_close(tokens.features[1:], alone.features, rtol=0, atol=1e-2)
+
+
+def test_an_identical_note_twice_counts_once(encoder: TextEncoder) -> None:
+    """Exports repeat documents under new ids."""
+    once = encoder.note_tokens([note(ENGLISH, "a")])
+    twice = encoder.note_tokens([note(ENGLISH, "a"), note(ENGLISH, "b")])
+    assert once is not None
+    assert twice is not None
+    assert twice.pointers == once.pointers
+    torch.testing.assert_close(twice.features, once.features, rtol=0, atol=0)
 
 
 def test_notes_without_a_sentence_make_no_tokens(encoder: TextEncoder) -> None:
