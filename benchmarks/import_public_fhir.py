@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from clinical.check import check
-from clinical.fhir import BundleError, read_bundle
+from clinical.fhir import BundleError, Remark, read_bundle
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
 Json = dict[str, Any]
@@ -57,25 +57,33 @@ def us_core(archive: Path) -> Iterator[tuple[str, bytes]]:
         yield f"examples about Patient/{patient}", orjson.dumps(bundle)
 
 
+def what(remark: Remark) -> str:
+    """A refusal or a remark without its place, to be counted."""
+    return f"{remark.resource_type}.{remark.path} {remark.rule}"
+
+
 def report(title: str, bundles: Iterator[tuple[str, bytes]]) -> None:
     """Print the tables of one source."""
     kinds: dict[str, Counter[str]] = {"accepted": Counter(), "ignored": Counter()}
     refused: Counter[str] = Counter()
-    whole, parts, found = [], Counter[str](), Counter[str]()
-    read, size, seconds = 0, 0, 0.0
+    remarks: Counter[str] = Counter()
+    whole, parts, found = Counter[str](), Counter[str](), Counter[str]()
+    read, held, size, seconds = 0, 0, 0, 0.0
     for name, raw in bundles:
         begin = time.process_time()
         try:
             record, result = read_bundle(raw)
         except BundleError as error:
-            whole.append(f"| {name} | {error} |")
+            whole[f"{name}, {len(orjson.loads(raw).get('entry', []))} entries: {error}"] += 1
             continue
         finally:
             seconds += time.process_time() - begin
         read, size = read + 1, size + len(raw)
         kinds["accepted"] += result.accepted
         kinds["ignored"] += result.ignored
-        refused.update(f"{r.resource_type}.{r.path} {r.rule}" for r in result.refused)
+        refused.update(what(refusal) for refusal in result.refused)
+        remarks.update(what(remark) for remark in result.remarks)
+        held += len(orjson.loads(raw)["entry"])
         for part in ("observations", "conditions", "medications", "family_history", "notes"):
             parts[part] += len(getattr(record, part))
         found.update(finding.message for finding in check(record))
@@ -85,17 +93,24 @@ def report(title: str, bundles: Iterator[tuple[str, bytes]]) -> None:
         f"{read} bundles ({size / 1e6:.1f} MB, {entries} entries) read in {seconds:.2f} s of CPU; ",
         end="",
     )
-    print(f"{len(whole)} bundles refused.\n\nRecords hold", end=" ")
-    print(", ".join(f"{count} {part.replace('_', ' ')}" for part, count in parts.items()) + ".\n")
-    print("| entries | became | what |\n|---:|---|---|")
+    print(
+        f"{len(whole)} bundles refused.\n\n{entries} of {held} entries are accounted for.", end=" "
+    )
+    print("Records hold", end=" ")
+    print(", ".join(f"{count} {part.replace('_', ' ')}" for part, count in parts.items()) + ".")
     for word, counter in (*kinds.items(), ("refused", refused)):
-        for kind, count in counter.most_common():
-            print(f"| {count} | {word} | {kind} |")
-    if whole:
-        print("\n| bundle refused | why |\n|---|---|", *whole, sep="\n")
-    print("\n| findings | message of the check |\n|---:|---|")
-    for message, count in found.most_common():
-        print(f"| {count} | {message} |")
+        table(f"entries {word}", counter)
+    table("remarks on accepted entries", remarks)
+    table("bundles refused", whole)
+    table("findings of the check", found)
+
+
+def table(title: str, counts: Counter[str]) -> None:
+    """Counts as a table, the most frequent first; nothing where there are none."""
+    if counts:
+        print(f"\n| | {title} |\n|---:|---|")
+    for what_it_is, count in counts.most_common():
+        print(f"| {count} | {what_it_is} |")
 
 
 def main() -> None:

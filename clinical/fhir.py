@@ -1,32 +1,35 @@
 """A FHIR R4 bundle becomes a `PatientRecord`, entry by entry, with a report of every entry.
 
-What is wrong with one entry costs that entry; what makes it doubtful whose record this is costs
-the bundle. `BundleError` and `ImportReport` carry element names, codes and units, never a value.
+What is wrong with one entry costs that entry, and with an element of the Patient that element.
+Only what makes it doubtful whose record this is costs the bundle: no Patient or several; a Patient
+that cannot be parsed or has a modifier; an entry, used or not, whose subject names another patient
+by reference or identifier. `BundleError` and `ImportReport` carry element names, codes, units and
+positions, never a value.
 """
 
 import datetime as dt
 import logging
-import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import get_args
 
-import orjson
-from fhir.resources.R4B import get_fhir_model_class
-from fhir_core.fhirabstractmodel import FHIRAbstractModel
-from pydantic import ValidationError
-
-from clinical.entries import (
-    READERS,
-    Fact,
-    Json,
-    UnreadableError,
-    UnusedError,
-    first_date,
-    read_entry,
+from clinical.bundle import (
+    BUNDLE_TYPES,
+    MAX_BYTES,
+    BundleError,
+    Entry,
+    Whose,
+    entries_of,
+    identifiers_of,
 )
+from clinical.elements import Json, UnreadableError, UnusedError, first_date
+from clinical.entries import READERS, Fact, Read, read_entry
+from clinical.import_report import ImportReport, Ledger, Place, Refusal, Remark
 from clinical.notes import language
+from clinical.personal import read_personal
+from clinical.r4 import MALFORMED, MAX_DEPTH, resource_type, sound, sound_patient
 from clinical.record import (
     Condition,
     FamilyMember,
@@ -36,272 +39,219 @@ from clinical.record import (
     PatientRecord,
     Sex,
 )
+from clinical.units import analyte, reference_range
 
-# Before the first model is loaded, or its errors would quote the patient.
-FHIRAbstractModel.set_global_model_config(hide_input_in_errors=True)
+__all__ = [
+    "BUNDLE_TYPES", "MAX_BYTES", "MAX_DEPTH", "BundleError", "ImportReport", "Refusal", "Remark",
+    "read_bundle",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 256 * 2**20
-MAX_DEPTH = 32  # R4B recurses; no resource of the standard's examples is deeper than 16
-BUNDLE_TYPES = ("transaction", "collection", "searchset", "batch", "document")
-
-_PATIENT = re.compile(r"(?:^|/)Patient/([A-Za-z0-9.-]{1,64})$")
-_VERSION = re.compile(r"/_history/[^/]*$")
-# What R4B raises on a malformed resource, besides its own error.
-_MALFORMED = (ValidationError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+# Of several versions of one resource that do not say when they were made, the most final counts.
+_FINALITY = ("registered", "preliminary", "partial", "final", "appended", "amended", "corrected",
+             "cancelled", "entered-in-error")  # fmt: skip
 
 
-class BundleError(ValueError):
-    """The bundle is refused as a whole: not JSON, not one patient's, or of an unknown kind."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One entry that could not be taken over.
-
-    Attributes:
-        entry: Position in the bundle, from 0.
-        resource_type: FHIR type of its resource.
-        path: Element at fault, as in ``valueQuantity.value``.
-        rule: What it breaks.
-    """
-
-    entry: int
-    resource_type: str
-    path: str
-    rule: str
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What became of every entry: accepted, ignored or refused.
-
-    Attributes:
-        accepted: Entries by resource type.
-        ignored: Entries we have no use for, by resource type and reason.
-        refused: Entries that are broken or uncertain.
-    """
-
-    accepted: Counter[str] = field(default_factory=Counter)
-    ignored: Counter[str] = field(default_factory=Counter)
-    refused: tuple[Refusal, ...] = ()
-
-    def summary(self) -> tuple[str, ...]:
-        """Lines to print; no patient's value is in them."""
-        totals = self.accepted.total(), self.ignored.total(), len(self.refused)
-        head = "{} entries accepted, {} ignored, {} refused".format(*totals)
-        accepted = [f"  accepted {n:5d}  {kind}" for kind, n in sorted(self.accepted.items())]
-        ignored = [f"  ignored  {n:5d}  {kind}" for kind, n in sorted(self.ignored.items())]
-        refused = [
-            f"  refused  entry {r.entry}: {r.resource_type}.{r.path} {r.rule}" for r in self.refused
-        ]
-        return (head, *accepted, *ignored, *refused)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One entry of the bundle before anything is known about its resource."""
-
-    index: int
-    url: str
-    resource: Json
-
-    @property
-    def kind(self) -> str:
-        return str(self.resource.get("resourceType", ""))
-
-    @property
-    def id(self) -> str:
-        """Its id; else the last part of its URL or its position."""
-        return str(
-            self.resource.get("id") or re.split("[:/]", self.url)[-1] or f"entry-{self.index}"
-        )
-
-    def names(self) -> set[str]:
-        """Every reference that means this entry."""
-        local = f"{self.kind}/{self.id}"
-        return {local, self.url} - {""}
-
-
-def read_bundle(raw: bytes) -> tuple[PatientRecord, ImportReport]:
+def read_bundle(raw: bytes, places: Sequence[Place] = ()) -> tuple[PatientRecord, ImportReport]:
     """Read one patient's bundle.
 
     Args:
         raw: A FHIR R4 Bundle as JSON, of a type in `BUNDLE_TYPES`.
+        places: File and line that each entry came from, for the report; empty where the
+            bundle itself is the source.
 
     Returns:
         The record and what became of each entry. The same bytes give an equal record.
 
     Raises:
-        BundleError: It is not JSON, not a Bundle, has no Patient or several, its Patient is
-            invalid, or an entry is about another patient.
+        BundleError: It is not JSON, not a Bundle, has no Patient or several, or an entry is
+            about another patient.
     """
-    entries = _entries(_parse(raw))
-    patient = _the_patient(entries)
-    _check_subjects(entries, patient)
-    resources = {name: entry.resource for entry in entries for name in entry.names()}
-    report = ImportReport(Counter(Patient=1))
-    facts: list[Fact] = []
-    refused: list[Refusal] = []
-    for entry in entries:
-        if entry is patient:
-            continue
-        try:
-            facts += _read(entry, patient, resources)
-            report.accepted[entry.kind] += 1
-        except UnusedError as reason:
-            report.ignored[f"{_known_type(entry.kind)} ({reason})".removesuffix(" ()")] += 1
-        except UnreadableError as error:
-            refused.append(Refusal(entry.index, _known_type(entry.kind), error.path, error.rule))
-    report = replace(report, refused=tuple(refused))
+    entries, has_next = entries_of(raw)
+    reading = _Reading(entries, Ledger(places))
+    if has_next:
+        reading.ledger.remark(-1, "Bundle", "link", "says that another page follows: fetch it too")
+    reading.refuse_others()
+    facts = [fact for entry in entries for fact in reading.facts(entry)]
+    report = reading.ledger.report()
     logger.info("bundle read: %s", report.summary()[0])
-    return _record(patient.resource, patient.id, facts), report
+    return _record(reading.patient_resource, reading.patient.id, facts), report
 
 
-def _parse(raw: bytes) -> Json:
-    if len(raw) > MAX_BYTES:
-        raise BundleError(
-            f"{len(raw)} bytes are more than the {MAX_BYTES} a bundle may have; split it"
-        )
-    try:
-        bundle = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise BundleError(f"not JSON at {where}; export the bundle again") from None
-    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-        raise BundleError("not a FHIR Bundle; put single resources into one of type collection")
-    if bundle.get("type") not in BUNDLE_TYPES:
-        raise BundleError(f"not a bundle of a record; its type must be one of {BUNDLE_TYPES}")
-    return bundle
+class _Reading:
+    """The entries of one bundle with what they refer to; it books each of them once."""
 
+    def __init__(self, entries: Iterable[Entry], ledger: Ledger) -> None:
+        self.entries, self.ledger = list(entries), ledger
+        self.current = _current(self.entries)
+        self.by_name = {name: e for e in self.current.values() for name in e.names()}
+        self.patient = self._the_patient()
+        self.patient_resource = self._sound_patient()
+        identifiers = frozenset(identifiers_of(self.patient_resource.get("identifier")))
+        self.whose = Whose(self.patient.id, self.patient.url, identifiers)
 
-def _entries(bundle: Json) -> list[_Entry]:
-    """All entries, with an empty resource where there is none to read."""
-    items = bundle.get("entry", [])
-    if not isinstance(items, list):
-        raise BundleError("Bundle.entry is not a list; export the bundle again")
-    entries: list[_Entry] = []
-    for index, item in enumerate(items):
-        item = item if isinstance(item, dict) else {}
-        resource = item.get("resource")
-        url = str(item.get("fullUrl") or "")
-        entries.append(_Entry(index, url, resource if isinstance(resource, dict) else {}))
-    return entries
+    def _the_patient(self) -> Entry:
+        """The one Patient.
 
-
-def _the_patient(entries: list[_Entry]) -> _Entry:
-    """The one Patient.
-
-    Raises:
-        BundleError: There is none, there are several, or it is invalid.
-    """
-    patients = [entry for entry in entries if entry.kind == "Patient"]
-    if len(patients) != 1:
-        raise BundleError(f"{len(patients)} Patient resources; a bundle must have exactly one")
-    try:
-        _validate(patients[0])
-        first_date(patients[0].resource.get("birthDate"), "birthDate")
-    except UnreadableError as error:
-        raise BundleError(
-            f"entry {patients[0].index}: Patient.{error.path} {error.rule}; correct the export"
-        ) from None
-    return patients[0]
-
-
-def _check_subjects(entries: list[_Entry], patient: _Entry) -> None:
-    """Refuse the bundle where any entry, used or not, is about another patient."""
-    for entry in entries:
-        if _is_about(entry, patient) is False:
+        Raises:
+            BundleError: There is none, or there are several.
+        """
+        patients = [entry for entry in self.current.values() if entry.kind == "Patient"]
+        if len(patients) != 1:
+            advice = "; `consilium import` makes a case of each" if patients else ""
             raise BundleError(
-                f"entry {entry.index} ({_known_type(entry.kind)}) is about another patient than "
-                f"the bundle's Patient; send one bundle for each patient"
+                f"{len(patients)} Patient resources; a record has exactly one{advice}"
             )
+        return patients[0]
+
+    def _sound_patient(self) -> Json:
+        """The Patient without those of its elements that cannot be read.
+
+        Raises:
+            BundleError: It cannot be read at all.
+        """
+        entry = self.patient
+        try:
+            resource, doubts = sound_patient(entry.resource())
+        except UnreadableError as error:
+            what = ".".join(filter(None, ("Patient", error.path)))
+            raise BundleError(f"entry {entry.index}: {what} {error.rule}") from None
+        for doubt in doubts:
+            self.ledger.remark(entry.index, "Patient", doubt.path, doubt.rule)
+        return resource
+
+    @cached_property
+    def replaced(self) -> set[str]:
+        """Documents that a later one of the bundle says it replaces."""
+        return {
+            old.local
+            for entry in self.current.values()
+            if entry.kind == "DocumentReference" and b'"replaces"' in bytes(entry.raw)
+            for reference in _replaces(entry)
+            if (old := self.by_name.get(reference)) is not None
+        }
+
+    @cached_property
+    def about(self) -> dict[int, bool | None]:
+        """For each entry, whether it is about the patient."""
+        return {entry.index: self.whose.is_subject_of(entry) for entry in self.entries}
+
+    def refuse_others(self) -> None:
+        """Refuse the bundle where any entry, used or not, is about another patient."""
+        for entry in self.entries:
+            if self.about[entry.index] is False:
+                raise BundleError(
+                    f"entry {entry.index} ({resource_type(entry.kind)}) is about another patient "
+                    f"than the bundle's Patient; send one bundle for each patient"
+                )
+
+    def facts(self, entry: Entry) -> tuple[Fact, ...]:
+        """What an entry states; whatever becomes of it is booked."""
+        kind = resource_type(entry.kind)
+        try:
+            read = self._read(entry)
+        except UnusedError as reason:
+            self.ledger.ignore(entry.index, kind, str(reason))
+            return ()
+        except UnreadableError as error:
+            self.ledger.refuse(entry.index, kind, error.path, error.rule)
+            return ()
+        self.ledger.accept(kind)
+        for doubt in read.doubts:
+            self.ledger.remark(entry.index, kind, doubt.path, doubt.rule)
+        return read.facts
+
+    def _read(self, entry: Entry) -> Read:
+        """What one entry states.
+
+        Raises:
+            UnusedError: We have no use for it.
+            UnreadableError: It is broken, or it is uncertain whom or what it is about.
+        """
+        self._refuse_unused(entry)
+        if entry is self.patient:
+            return Read(())
+        resource, doubt = sound(entry.resource())
+        doubts = (doubt,) if doubt else ()
+        if entry.kind == "Medication":
+            return Read((), doubts)  # read where it is referred to
+        if not self.about[entry.index]:
+            raise UnreadableError("subject", "does not name the bundle's Patient")
+        try:
+            read = read_entry(resource, entry.id, self._resolve)
+        except (UnusedError, UnreadableError):
+            raise
+        except MALFORMED as error:
+            raise UnreadableError("", f"cannot be read ({type(error).__name__})") from None
+        return Read(read.facts, doubts + read.doubts)
+
+    def _refuse_unused(self, entry: Entry) -> None:
+        """Stop where an entry need not even be parsed.
+
+        Raises:
+            UnusedError: We have no use for it.
+            UnreadableError: There is nothing in it.
+        """
+        if not entry.kind:
+            if entry.deletes:
+                raise UnusedError("a deletion")
+            raise UnreadableError("resource", "is missing or has no resourceType")
+        if entry.kind not in {"Patient", "Medication", *READERS}:
+            raise UnusedError
+        if self.current[entry.local] is not entry:
+            raise UnusedError("repeated id; the latest version counts")
+        if entry.local in self.replaced:
+            raise UnusedError("replaced by a later document")
+
+    def _resolve(self, reference: str) -> Json | None:
+        """The Medication that a reference points to; None where it is not here or broken."""
+        entry = self.by_name.get(reference)
+        if entry is None or entry.kind != "Medication":
+            return None
+        try:
+            return sound(entry.resource())[0]
+        except UnreadableError:
+            return None
 
 
-def _is_about(entry: _Entry, patient: _Entry) -> bool | None:
-    """Whether an entry is about the patient; None where its subject cannot be resolved."""
-    subject = entry.resource.get("subject") or entry.resource.get("patient")
-    reference = subject.get("reference") if isinstance(subject, dict) else None
-    if not isinstance(reference, str):
-        return None
-    reference = _VERSION.sub("", reference)
-    match = _PATIENT.search(reference)
-    if reference in patient.names() or not match:
-        return reference in patient.names() or None
-    both_absolute = "://" in reference and "://" in patient.url
-    return not both_absolute and match.group(1) == patient.id
+def _current(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The version that counts of each resource: the one last updated, most final, last."""
+    versions: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.kind:
+            versions[entry.local].append(entry)
+    return {
+        name: same[0] if len(same) == 1 else max(same, key=_recency)
+        for name, same in versions.items()
+    }
 
 
-def _read(entry: _Entry, patient: _Entry, resources: dict[str, Json]) -> tuple[Fact, ...]:
-    """What one entry states.
-
-    Raises:
-        UnusedError: We have no use for it.
-        UnreadableError: It is broken, or it is uncertain whom or what it is about.
-    """
-    if not entry.kind:
-        raise UnreadableError("resource", "is missing or has no resourceType")
-    if entry.kind != "Medication" and entry.kind not in READERS:
-        raise UnusedError
-    if resources[f"{entry.kind}/{entry.id}"] is not entry.resource:
-        raise UnusedError("repeated id")
-    _validate(entry)
-    if entry.kind == "Medication":
-        return ()  # read where it is referred to
-    if not _is_about(entry, patient):
-        raise UnreadableError("subject", "does not name the bundle's Patient")
+def _recency(entry: Entry) -> tuple[dt.datetime, int, int]:
+    """What decides between versions of one resource, the larger the better."""
+    oldest = dt.datetime.min.replace(tzinfo=dt.UTC)
     try:
-        return read_entry(entry.resource, entry.id, resources.get)
-    except (UnusedError, UnreadableError):
-        raise
-    except _MALFORMED as error:
-        raise UnreadableError("", f"cannot be read ({type(error).__name__})") from None
+        resource = entry.resource()
+        meta = resource.get("meta")
+        updated = dt.datetime.fromisoformat(meta["lastUpdated"]) if isinstance(meta, dict) else None
+    except MALFORMED:  # UnreadableError is a ValueError
+        return oldest, -1, entry.index
+    status = resource.get("status")
+    finality = _FINALITY.index(status) if status in _FINALITY else 0
+    known = updated if updated is not None and updated.tzinfo is not None else oldest
+    return known, finality, entry.index
 
 
-def _validate(entry: _Entry) -> None:
-    """Hold a resource against the R4 model of its type."""
-    if _is_deeper(entry.resource, MAX_DEPTH):
-        raise UnreadableError("", f"is nested deeper than {MAX_DEPTH} levels")
+def _replaces(entry: Entry) -> Iterator[str]:
+    """References to what a valid document replaces."""
     try:
-        get_fhir_model_class(entry.kind).model_validate(entry.resource)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise UnreadableError(*_path_and_rule(first["loc"], first["type"])) from None
-    except _MALFORMED:
-        raise UnreadableError("", "cannot be parsed") from None
-
-
-def _path_and_rule(location: tuple[int | str, ...], rule: str) -> tuple[str, str]:
-    """Path and rule of a validation error, without the name of an unknown element."""
-    unknown = rule == "extra_forbidden"
-    parts = location[:-1] if unknown else location
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return path[1:], "has an element that R4 does not know" if unknown else f"breaks {rule}"
-
-
-def _is_deeper(node: object, limit: int) -> bool:
-    """Whether JSON is nested deeper than a limit; without recursion."""
-    level = [node]
-    for _ in range(limit):
-        level = [child for parent in level for child in _children(parent)]
-        if not level:
-            return False
-    return True
-
-
-def _children(node: object) -> Iterator[object]:
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return (value for value in values if isinstance(value, dict | list))
-
-
-def _known_type(kind: str) -> str:
-    """A resource type, or a word for one that FHIR does not know: it may hold anything."""
-    try:
-        get_fhir_model_class(kind)
-    except (ValueError, LookupError):
-        return "unknown type"
-    return kind
+        resource = entry.resource()
+        if resource.get("status") == "current":
+            for link in resource.get("relatesTo", []):
+                if link["code"] == "replaces":
+                    yield str(link["target"]["reference"])
+    except MALFORMED:
+        return  # refused when it is its turn
 
 
 def _record(patient: Json, patient_id: str, facts: list[Fact]) -> PatientRecord:
@@ -309,21 +259,37 @@ def _record(patient: Json, patient_id: str, facts: list[Fact]) -> PatientRecord:
     observations = [fact for fact in facts if isinstance(fact, Observation)]
     notes = [fact for fact in facts if isinstance(fact, Note)]
     sex: Sex = next((sex for sex in get_args(Sex) if sex == patient.get("gender")), "unknown")
-    return PatientRecord(
+    person = PatientRecord(
         patient_id=patient_id,
         sex=sex,
         name=_name(patient.get("name", [])),
         birth_date=first_date(patient.get("birthDate"), "birthDate"),
         education_years=max((fact for fact in facts if isinstance(fact, float)), default=None),
-        observations=tuple(sorted(observations, key=lambda o: (o.date or dt.date.min, o.id))),
+        identifiers=tuple(
+            entry["value"] for entry in patient.get("identifier", []) if entry.get("value")
+        ),
+        personal=read_personal(patient),
+    )
+    return replace(
+        person,
+        observations=tuple(
+            _ranged(seen, person)
+            for seen in sorted(observations, key=lambda o: (o.date or dt.date.min, o.id))
+        ),
         conditions=tuple(fact for fact in facts if isinstance(fact, Condition)),
         medications=tuple(fact for fact in facts if isinstance(fact, Medication)),
         family_history=tuple(fact for fact in facts if isinstance(fact, FamilyMember)),
         notes=tuple(sorted(notes, key=lambda note: (note.date or dt.date.min, note.id))),
-        identifiers=tuple(
-            entry["value"] for entry in patient.get("identifier", []) if entry.get("value")
-        ),
     )
+
+
+def _ranged(seen: Observation, person: PatientRecord) -> Observation:
+    """An observation with the table's range for this person where the sender gave none."""
+    known = analyte(seen.loinc)
+    if seen.reference is not None or known is None:
+        return seen
+    age_years = person.age_on(seen.date) if seen.date else None
+    return replace(seen, reference=reference_range(known, person.sex, age_years))
 
 
 def _name(names: list[Json]) -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Sex = Literal["female", "male", "other", "unknown"]
+Comparator = Literal["<", "<=", ">=", ">"]
 
 DAYS_PER_YEAR = 365.25
+LOCAL = "local:"  # begins the code of what a site measures and LOINC has no code for
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,17 @@ class Observation:
 
     Attributes:
         id: FHIR id of the resource, with ``#n`` for its n-th component.
-        loinc: LOINC code of the analyte, after synonyms were mapped to one.
+        loinc: LOINC code of the analyte, after synonyms were mapped to one; `LOCAL` and a name
+            of the site's own where there is none.
         name: Name of the analyte.
         value: Number in `unit`; None where the source has only text.
         unit: Canonical UCUM unit of the analyte, as `clinical.units` lists it.
-        reference: Normal range in that unit, the sender's where given.
-        date: When it was measured.
+        reference: The sender's normal range in that unit; None where it gave none.
+        date: When it was measured, on the sender's calendar.
         text: Coded or free text where there is no number.
+        comparator: Where `value` is a limit of detection, the side on which the true value lies.
+        interpretation: The sender's judgement as a HL7 code: ``N``, ``H``, ``LL``, ``POS`` ...
+        absent_reason: Why there is no number although the sender gave one.
     """
 
     id: str
@@ -59,6 +65,9 @@ class Observation:
     reference: ReferenceRange | None = None
     date: dt.date | None = None
     text: str | None = None
+    comparator: Comparator | None = None
+    interpretation: str = ""
+    absent_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Condition:
     code: Coding
     clinical_status: str  # FHIR: active, recurrence, relapse, inactive, remission, resolved
     onset: dt.date | None = None
+    verification: str = ""  # FHIR: confirmed, provisional, differential, unconfirmed
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,25 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Personal:
+    """What identifies a patient and helps no diagnosis.
+
+    Kept so that `clinical.deidentify` can take it out of notes; never logged, shown or exported.
+
+    Attributes:
+        names: Every name of the patient and every part of one: given, family, maiden.
+        contacts: The same of relatives and other contacts.
+        addresses: Street lines, districts, towns and postal codes, each by itself.
+        telecoms: Phone numbers, e-mail addresses, pages.
+    """
+
+    names: tuple[str, ...] = field(default=(), repr=False)
+    contacts: tuple[str, ...] = field(default=(), repr=False)
+    addresses: tuple[str, ...] = field(default=(), repr=False)
+    telecoms: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
 class PatientRecord:
     """Everything one import says about one patient.
 
@@ -123,6 +152,7 @@ class PatientRecord:
         identifiers: Business identifiers, such as a hospital number; to hold a scan's header
             against, and never logged.
         stated_age_years: Age that the source states, for records without a birth date.
+        personal: Other names, relatives, addresses and telecoms, to be taken out of notes.
     """
 
     patient_id: str = field(repr=False)
@@ -137,6 +167,7 @@ class PatientRecord:
     notes: tuple[Note, ...] = ()
     identifiers: tuple[str, ...] = field(default=(), repr=False)
     stated_age_years: float | None = None
+    personal: Personal = field(default=Personal(), repr=False)
 
     @property
     def index_date(self) -> dt.date | None:
