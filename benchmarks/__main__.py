@@ -5,7 +5,8 @@
     python -m benchmarks --quote              only quote again what lies in results
 
 A block of the README or the model card between ``<!-- benchmark: NAME -->`` and
-``<!-- end -->`` is replaced by the results of that name, so no figure is typed by hand.
+``<!-- end -->`` is replaced by the results of that name, so no figure is typed by hand; a block of
+``NAME brief`` by what stands before the line ``<!-- more -->``.
 """
 
 import argparse
@@ -18,11 +19,13 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = tuple(ROOT / p for p in ("README.md", "docs/model_card.md", "sample_data/README.md"))
 NAMES = (
-    "import_public_fhir", "segmentation", "retest", "brain_age", "norms", "quality", "scan_speed",
-    "simulated_atrophy", "case_cost", "sample_model", "federated",
+    "import_public_fhir", "import_speed", "consistency", "segmentation", "retest", "brain_age",
+    "norms", "quality", "scan_speed", "simulated_atrophy", "case_cost", "sample_model",
+    "federated", "tables", "next_visit", "deidentify",
 )  # fmt: skip
 LONG = ("attention_heads",)  # run only when named: an hour or more
-BLOCK = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MORE = "<!-- more -->"
+BLOCK = re.compile(r"(<!-- benchmark: (\w+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def quote(text: str) -> str:
@@ -32,8 +35,9 @@ def quote(text: str) -> str:
         path = RESULTS / f"{found[2]}.md"
         if not path.exists():  # not run yet
             return found[0]
-        results = path.read_text().strip()
-        return f"{found[1]}{results}\n{found[3]}"
+        brief, _, more = path.read_text().partition(MORE)
+        results = brief.strip() if found[3] else f"{brief.strip()}\n\n{more.strip()}".strip()
+        return f"{found[1]}{results}\n{found[4]}"
 
     return BLOCK.sub(fill, text)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.__main__ import MORE
 from clinical.diagnoses import load_scheme
 from fusion.develop import evaluate_folder
 from fusion.evaluate import Comparison, comparison_markdown, markdown
@@ -32,13 +33,8 @@ def main() -> None:
     card = developed.checkpoint.card
     print(f"Trained on {card.n_cases} {card.trained_on}; text encoder {card.text_encoder}.")
     print(f"Tested on {len(cases)} synthetic cases of a second cohort (seed 1).\n")
-    print(markdown(developed.evaluation))
-    print("\nOne modality alone (the others hidden from the same network) and all of them:\n")
+    print("One modality alone (the others hidden from the same network) and all of them:\n")
     print(comparison_markdown(developed.comparisons))
-    print(
-        "\nAUROC (95 % CI) of each diagnosis by each modality alone, on the cases that have it:\n"
-    )
-    print(by_modality(developed.comparisons))
     best = max(developed.comparisons, key=lambda pair: pair.alone.mean_auroc or 0.0)
     alone, fused = best.alone.mean_auroc or 0.0, best.fused.mean_auroc or 0.0
     verb = "beats" if fused > alone else "does not beat"
@@ -48,6 +44,12 @@ def main() -> None:
     falls = _falls(developed, cases)
     print(f"\nDeleting the three top-ranked tokens lowers the probability of a true label by "
           f"{falls[0]:.3f} on average,\ndeleting three at random by {falls[1]:.3f}.")  # fmt: skip
+    print(f"\n{MORE}\n")
+    print(markdown(developed.evaluation))
+    print(
+        "\nAUROC (95 % CI) of each diagnosis by each modality alone, on the cases that have it:\n"
+    )
+    print(by_modality(developed.comparisons))
 
 
 def by_modality(comparisons: Sequence[Comparison]) -> str:

@@ -13,17 +13,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import psutil
 
 from benchmarks.segmented import all_subjects, arguments, read_t1, unseen_subjects
+from imaging.grid import cut
+from imaging.network import Network
 from imaging.prepare import resample
 from imaging.read import read_nifti, write_clean
 from imaging.scan import Scan
-from imaging.segment import WINDOW, Engine, RegionNet, cut, segment
+from imaging.segment import WINDOW, Engine, segment
 
+if TYPE_CHECKING:
+    from imaging.engines import Networks
+
+N = TypeVar("N", bound=Network)
 ROUNDS = 5  # timed, after one that is not
 PUBLISHED = (
     ("FastSurfer (asegdkt)", "95 regions, 1 mm", "90 min",
@@ -74,27 +80,32 @@ def whole_way(path: Path, weights: Path) -> dict[str, float]:
     return took
 
 
-def engines(net: RegionNet, windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
+def engines(nets: "Networks", windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
     """Everything that can run the network here."""
-    from imaging.engines import onnx_engine, openvino_engine, torch_engine
+    from imaging.engines import Networks, onnx_engine, openvino_engine, torch_engine
 
-    def plain(net: RegionNet) -> RegionNet:
-        other = RegionNet(net.config)
-        other.load_state_dict(net.state_dict())
-        return other.eval()
+    def plain(nets: Networks) -> Networks:
+        return Networks(_plain(nets.whole), _plain(nets.close))
 
     return {
-        "torch FP32": lambda: torch_engine(plain(net), bfloat16=False),
-        "torch FP32, channels last": lambda: torch_engine(net, bfloat16=False),
-        "torch bf16": lambda: torch_engine(plain(net)),
-        "torch bf16, channels last": lambda: torch_engine(net),
-        "ONNX Runtime FP32": lambda: onnx_engine(net),
-        "OpenVINO FP32": lambda: openvino_engine(net, "f32"),
-        "OpenVINO bf16": lambda: openvino_engine(net),
+        "torch FP32": lambda: torch_engine(plain(nets), bfloat16=False),
+        "torch FP32, channels last": lambda: torch_engine(nets, bfloat16=False),
+        "torch bf16": lambda: torch_engine(plain(nets)),
+        "torch bf16, channels last": lambda: torch_engine(nets),
+        "ONNX Runtime FP32": lambda: onnx_engine(nets),
+        "OpenVINO FP32": lambda: openvino_engine(nets, "f32"),
+        "OpenVINO bf16": lambda: openvino_engine(nets),
         "OpenVINO INT8 (NNCF)": lambda: openvino_engine(
             net, seeing=lambda model: to_int8(model, windows)
         ),
     }
+
+
+def _plain(net: N) -> N:
+    """The same network, its weights in torch's usual order."""
+    other = type(net)(net.config)
+    other.load_state_dict(net.state_dict())
+    return other.eval()
 
 
 def to_int8(model: Any, windows: list[np.ndarray]) -> Any:
@@ -108,22 +119,23 @@ def to_int8(model: Any, windows: list[np.ndarray]) -> Any:
 
 def training_windows(ixi: Path, n: int) -> list[np.ndarray]:
     """Windows of training subjects, to calibrate INT8 with."""
-    from imaging.train import brain_centre, held_out, read_pair
+    from imaging.labelled import held_out, middle_of, read_pair
 
     train, _ = held_out(all_subjects(ixi))
     pairs = (read_pair(ixi, subject) for subject in train[:: max(1, len(train) // n)][:n])
-    return [cut(scan.voxels, brain_centre(labels), WINDOW) for scan, labels in pairs]
+    return [cut(scan.voxels, middle_of(labels), WINDOW) for scan, labels in pairs]
 
 
 def compare(ixi: Path, n_subjects: int, weights: Path) -> None:
     """Print time a scan and Dice of every engine."""
-    from imaging.train import dice_of, read_pair
+    from imaging.engines import Networks
+    from imaging.labelled import dice_of, read_pair
 
-    net = RegionNet.load(weights)
+    nets = Networks.load(weights)
     pairs = [read_pair(ixi, s) for s in unseen_subjects(ixi, n_subjects)]
     ready: dict[str, Engine] = {}
     loading: dict[str, float] = {}
-    for name, load in engines(net, training_windows(ixi, 12)).items():
+    for name, load in engines(nets, training_windows(ixi, 12)).items():
         began = time.perf_counter()
         ready[name] = load()
         ready[name](np.zeros(WINDOW, np.float32))

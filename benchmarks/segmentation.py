@@ -19,8 +19,8 @@ from benchmarks.segmented import (
     unseen_subjects,
 )
 from imaging.encoder import head_mm3
+from imaging.labelled import dice_of, read_pair
 from imaging.regions import REGIONS, Segmentation, region_volumes_mm3
-from imaging.train import dice_of, read_pair
 
 LARGE_MM3 = 1000.0
 TOTAL = "intracranial volume (all labels)"

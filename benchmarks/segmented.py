@@ -10,21 +10,26 @@ from pathlib import Path
 import numpy as np
 
 import benchmarks.retakes
+import imaging.closeup
 import imaging.engines
 import imaging.prepare
 import imaging.regions
 import imaging.segment
 from imaging.engines import load_engine
+from imaging.kept import network_digest
+from imaging.labelled import held_out, usable
 from imaging.prepare import prepare
 from imaging.read import read_nifti
 from imaging.regions import Segmentation
 from imaging.scan import Scan
 from imaging.segment import WEIGHTS, Engine, segment
-from imaging.train import held_out, usable
 
 IXI = Path(__file__).parents[2] / "shared" / "data" / "ixi_t1_2mm"
 KEPT = Path(__file__).parents[1] / "runs" / "segmented"
-SOURCES = (imaging.segment, imaging.engines, imaging.prepare, imaging.regions, benchmarks.retakes)
+SOURCES = (
+    imaging.segment, imaging.engines, imaging.closeup, imaging.prepare, imaging.regions,
+    benchmarks.retakes,
+)  # fmt: skip
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -90,9 +95,8 @@ class Segmenter:
 
 
 def digest_of(weights: Path) -> str:
-    """Short name of a network and of the code between a scan and its segmentation."""
-    digest = hashlib.sha256()
-    files = [weights / "segment.safetensors", weights / "segment.json"]
-    for path in files + [Path(str(source.__file__)) for source in SOURCES]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    """Short name of the networks and of the code between a scan and its segmentation."""
+    digest = hashlib.sha256(network_digest(weights).encode())
+    for source in SOURCES:
+        digest.update(hashlib.sha256(Path(str(source.__file__)).read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -117,6 +117,7 @@ LIMITS: Mapping[str, Limit] = {
         "before using any volume.",
     ),
 }  # fmt: skip
+SLIGHT = 0.8  # share of the grade from which nothing need be done
 UNSURE = 0.5  # confidence below which a region is named as unreliable
 NAMED = 3  # regions named in a finding at most
 # Share of the labelled head on each side, both sides alike: medians of 35 IXI adults.
@@ -176,7 +177,11 @@ def _finding(
     limit = LIMITS[name]
     names = ", ".join(key for key, size in small.items() if size < limit.fine)
     absent = "" if share > 0.0 else "The scan cannot be used and counts as absent. "
-    return ScanFinding(limit.kind, absent + limit.message.format(value=value, names=names))
+    said = limit.message.format(value=value, names=names)
+    what, _, advice = said.partition("; ")
+    if advice and share >= SLIGHT:
+        said = f"{what}, but only slightly."
+    return ScanFinding(limit.kind, absent + said)
 
 
 def _smallest(values: Mapping[str, float]) -> dict[str, float]:

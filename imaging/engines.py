@@ -23,11 +23,15 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
-from imaging.regions import mirrored_labels
+from imaging.closeup import CLOSE_WINDOW, CloseNet, CloseView, other_side
+from imaging.grid import corner_of, cut
+from imaging.regions import Side, mirrored_labels
 from imaging.segment import BLOCK, WEIGHTS, WINDOW, Engine, Named, RegionNet, in_place, rows
 
 SHIFT = (1, 1, 1)  # voxels by which the second look is moved: the blocks then fall otherwise
 SLAB = 8  # blocks along the first axis that are named at once
+# Voxels by which the looks at a temporal lobe are moved.
+CLOSE_SHIFTS = ((0, 0, 0), (1, -1, 1), (-1, 1, -1), (1, 1, -1))
 
 Shapes = tuple[tuple[int, ...], ...]
 Run = Callable[..., Sequence[np.ndarray]]  # arrays in, arrays out
@@ -102,6 +106,24 @@ class Finding(nn.Module):
         return (in_place((named > 0).to(torch.uint8), fine)[..., 0],)
 
 
+class Closing(nn.Module):
+    """What looks at the right medial temporal lobe, each moved a little, together call it."""
+
+    def __init__(self, net: CloseNet) -> None:
+        super().__init__()
+        self.net = net
+        self.shapes: Shapes = ((len(CLOSE_SHIFTS), 1, *CLOSE_WINDOW),)
+
+    def forward(self, windows: Float[Tensor, "look 1 i j k"]) -> tuple[Tensor, Tensor]:
+        """Winning label and its probability (``i j k``)."""
+        looks = self.net(windows).softmax(dim=1).unbind()
+        back = [
+            look.roll(shift, (1, 2, 3)) for look, shift in zip(looks, CLOSE_SHIFTS, strict=True)
+        ]
+        probability, label = torch.stack(back).mean(dim=0).max(dim=0)
+        return label.to(torch.uint8), probability.float()
+
+
 def _slab_shape(net: RegionNet, blocks: int) -> tuple[int, ...]:
     """Shape of the features of so many blocks along the first axis."""
     return (1, net.config.init_filters, blocks, WINDOW[1] // BLOCK, WINDOW[2] // BLOCK)
@@ -109,11 +131,12 @@ def _slab_shape(net: RegionNet, blocks: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Parts:
-    """An engine: whatever runs `Seeing`, `Naming` and `Finding`."""
+    """An engine: whatever runs `Seeing`, `Naming`, `Finding` and `Closing`."""
 
     seeing: Run
     naming: Run
     finding: Run
+    closing: Run
 
     def __call__(self, window: Float32[np.ndarray, "i j k"]) -> Named:
         """Name every voxel of one window."""
@@ -138,6 +161,22 @@ class Parts:
         fine, _ = self.seeing(np.ascontiguousarray(window)[None, None])
         return np.concatenate([self.finding(slab)[0] for slab, _ in _slabs(fine, fine)]) > 0
 
+    def look_closely(
+        self, window: Float32[np.ndarray, "i j k"], middle: Sequence[int], side: Side
+    ) -> CloseView:
+        """Name what lies around a voxel of one side, on the full grid."""
+        mirrored = -1 if side == "left" else 1
+        looks = []
+        for shift in CLOSE_SHIFTS:
+            moved = [m + mirrored * s if n == 0 else m + s
+                     for n, (m, s) in enumerate(zip(middle, shift, strict=True))]  # fmt: skip
+            looks.append(cut(window, moved, CLOSE_WINDOW)[::mirrored])
+        labels, probability = (np.asarray(part) for part in self.closing(np.stack(looks)[:, None]))
+        if side == "left":
+            labels = other_side(labels)
+        corner = corner_of(middle, CLOSE_WINDOW)
+        return CloseView(corner, labels[::mirrored].astype(np.uint8), probability[::mirrored])
+
     def _look(self, window: Float32[np.ndarray, "i j k"]) -> tuple[np.ndarray, ...]:
         """Fine features of a window and of the same moved, and the former's coarse ones."""
         moved = np.roll(window, SHIFT, (0, 1, 2))
@@ -160,14 +199,30 @@ def _slabs(
         )
 
 
-def parts_of(net: RegionNet, run: Callable[[nn.Module], Run]) -> Parts:
-    """An engine of a network, each part made to run by `run`."""
-    return Parts(run(Seeing(net)), run(Naming(net)), run(Finding(net)))
+@dataclass(frozen=True)
+class Networks:
+    """Both networks: of the whole brain and of the closer look."""
+
+    whole: RegionNet
+    close: CloseNet
+
+    @classmethod
+    def load(cls, folder: Path = WEIGHTS) -> "Networks":
+        """The trained ones of a folder."""
+        return cls(RegionNet.load(folder), CloseNet.load(folder))
 
 
-def torch_engine(net: RegionNet, *, bfloat16: bool = True) -> Parts:
+def parts_of(nets: Networks, run: Callable[[nn.Module], Run]) -> Parts:
+    """An engine of both networks, each part made to run by `run`."""
+    whole = nets.whole
+    return Parts(
+        run(Seeing(whole)), run(Naming(whole)), run(Finding(whole)), run(Closing(nets.close))
+    )
+
+
+def torch_engine(nets: Networks, *, bfloat16: bool = True) -> Parts:
     """PyTorch, in bfloat16 unless told otherwise, on the device of the weights."""
-    device = next(net.parameters()).device
+    device = next(nets.whole.parameters()).device
 
     def ready(part: nn.Module) -> Run:
         part = part.eval().to(device)
@@ -180,18 +235,18 @@ def torch_engine(net: RegionNet, *, bfloat16: bool = True) -> Parts:
 
         return run
 
-    return parts_of(net, ready)
+    return parts_of(nets, ready)
 
 
 def openvino_engine(
-    net: RegionNet,
+    nets: Networks,
     precision: str = "bf16",
     seeing: Callable[[Any], Any] = lambda model: model,
 ) -> Parts:
     """OpenVINO on the CPU.
 
     Args:
-        net: The network.
+        nets: The networks.
         precision: In which it computes: ``bf16`` or ``f32``.
         seeing: What to make of the model of `Seeing` first, such as a quantized one.
     """
@@ -204,10 +259,10 @@ def openvino_engine(
         compiled = core.compile_model(model, "CPU", settings)
         return lambda *arrays: compiled(list(arrays)).to_tuple()
 
-    return parts_of(net, ready)
+    return parts_of(nets, ready)
 
 
-def onnx_engine(net: RegionNet) -> Parts:
+def onnx_engine(nets: Networks) -> Parts:
     """ONNX Runtime on the CPU."""
     import onnxruntime as ort
 
@@ -216,7 +271,7 @@ def onnx_engine(net: RegionNet) -> Parts:
         names = [entry.name for entry in session.get_inputs()]
         return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))
 
-    return parts_of(net, ready)
+    return parts_of(nets, ready)
 
 
 def openvino() -> Any:
@@ -275,5 +330,5 @@ def load_engine(folder: Path = WEIGHTS) -> Engine:
 
     OpenVINO in bfloat16, as ``benchmarks/scan_speed.py`` found; torch without it.
     """
-    net = RegionNet.load(folder)
-    return torch_engine(net) if find_spec("openvino") is None else openvino_engine(net)
+    nets = Networks.load(folder)
+    return torch_engine(nets) if find_spec("openvino") is None else openvino_engine(nets)

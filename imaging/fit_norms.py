@@ -333,7 +333,7 @@ def segment_scans(
 
 def training_split(data: Path, n_scans: int) -> list[str]:
     """At most so many subjects the network was trained on, evenly drawn."""
-    from imaging.train import held_out
+    from imaging.labelled import held_out
 
     ids, _ = held_out([path.name.removesuffix(".nii.gz") for path in (data / "t1").iterdir()])
     return ids[:: -(-len(ids) // n_scans)]

@@ -1,25 +1,25 @@
 """The network that names every voxel, and whose features describe every region."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from monai.networks.nets.segresnet import SegResNet
-from safetensors.torch import load_file, save_file
 from scipy.ndimage import center_of_mass, label
 from torch import Tensor, nn
 
-from imaging.regions import REGIONS
+from imaging.closeup import CloseView, close_centres, merge
+from imaging.grid import corner_of, cut, overlap
+from imaging.network import WEIGHTS as WEIGHTS
+from imaging.network import Network
+from imaging.regions import REGIONS, Side
 from imaging.regions import Segmentation as Segmentation
 from imaging.scan import Scan
 
-WEIGHTS = Path(__file__).parent / "weights"  # what ships
 WINDOW = (80, 112, 88)  # voxels the network sees around the brain's centre: 160 x 224 x 176 mm
 BLOCK = 2  # voxels along each edge of the blocks that the network works on
 
@@ -35,13 +35,16 @@ class RegionNetConfig:
     n_labels: int = len(REGIONS) + 1  # regions and background
 
 
-class RegionNet(nn.Module):
+class RegionNet(Network):
     """MONAI SegResNet (Myronenko 2018) whose encoder also serves the region tokens.
 
     The eight voxels of a block of 2 x 2 x 2 are the channels of its input, and a block's
     features name each of its voxels (sub-pixel convolution, Shi et al. 2016): on a CPU a
     convolution with few channels at full resolution costs most and learns least.
     """
+
+    file_name = "segment"
+    config_type = RegionNetConfig
 
     def __init__(self, config: RegionNetConfig | None = None) -> None:
         super().__init__()
@@ -77,31 +80,6 @@ class RegionNet(nn.Module):
         """Logits of every label at every voxel; axes must be multiples of 8."""
         fine, _ = self.features(volume)
         return in_place(self.name(rows(fine)), fine).movedim(-1, 0)[None]
-
-    def save(self, folder: Path) -> None:
-        """Write ``segment.safetensors``, weights as float16, and ``segment.json`` into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.half().contiguous() for k, v in self.state_dict().items()}
-        save_file(weights, folder / "segment.safetensors")
-        (folder / "segment.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path = WEIGHTS) -> "RegionNet":
-        """Read what `save` wrote; ready to infer, in float32."""
-        settings = json.loads((folder / "segment.json").read_text())
-        for name in ("blocks_down", "blocks_up"):
-            settings[name] = tuple(settings[name])
-        net = cls(RegionNetConfig(**settings))
-        net.load_state_dict(load_file(folder / "segment.safetensors"))
-        return channels_last(net.eval())
-
-
-def channels_last(net: RegionNet) -> RegionNet:
-    """Store the weights so that convolutions run channel by channel, which is faster on CPUs."""
-    for weight in net.parameters():
-        if weight.ndim == 5:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-    return net
 
 
 def into_blocks(volume: Shaped[Tensor, "batch 1 i j k"]) -> Shaped[Tensor, "batch 8 i2 j2 k2"]:
@@ -152,6 +130,11 @@ class Engine(Protocol):
     def find(self, window: Float32[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
         """See where there is brain, quicker than by naming it."""
 
+    def look_closely(
+        self, window: Float32[np.ndarray, "i j k"], middle: Sequence[int], side: Side
+    ) -> CloseView:
+        """Name what lies around a voxel of one side, on the full grid."""
+
 
 def segment(engine: Engine, prepared: Scan) -> Segmentation:
     """Name every voxel of a prepared scan and pool the features inside each region.
@@ -165,43 +148,22 @@ def segment(engine: Engine, prepared: Scan) -> Segmentation:
         prepared: What `imaging.prepare.prepare` returned.
     """
     centre = _brain_centre(engine, prepared.voxels)
-    named = engine(cut(prepared.voxels, centre))
+    window = cut(prepared.voxels, centre, WINDOW)
+    named = engine(window)
     labels = np.where(_one_piece(named.labels > 0), named.labels, 0).astype(np.uint8)
-    labels *= cut(np.ones_like(prepared.voxels, dtype=np.uint8), centre)  # nothing beyond the scan
+    for side, middle in close_centres(labels).items():
+        merge(labels, named.probability, engine.look_closely(window, middle, side))
+    inside = np.ones_like(prepared.voxels, dtype=np.uint8)
+    labels *= cut(inside, centre, WINDOW)  # nothing beyond the scan
     n = len(REGIONS) + 1
     counts = np.maximum(np.bincount(labels.ravel(), minlength=n), 1)
     sums = np.bincount(labels.ravel(), weights=named.probability.ravel(), minlength=n)
     described = np.concatenate([_pool(named.fine, labels), _pool(named.coarse, labels)], axis=1)
     region_map = np.zeros(prepared.voxels.shape, dtype=np.uint8)
-    there, here = _overlap(region_map.shape, centre, WINDOW)
+    there, here = overlap(region_map.shape, corner_of(centre, WINDOW), WINDOW)
     region_map[there] = labels[here]
     confidence = (sums / counts)[1:].astype(np.float32)
     return Segmentation(region_map, prepared.affine, described[1:], confidence)
-
-
-def cut(
-    volume: Shaped[np.ndarray, "i j k"],
-    centre: Sequence[int],
-    size: tuple[int, int, int] = WINDOW,
-) -> Shaped[np.ndarray, "i2 j2 k2"]:
-    """A box of `size` voxels around a voxel; zero beyond the volume."""
-    box = np.zeros(size, dtype=volume.dtype)
-    there, here = _overlap(volume.shape, centre, size)
-    box[here] = volume[there]
-    return box
-
-
-def _overlap(
-    shape: Sequence[int], centre: Sequence[int], size: tuple[int, int, int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where volume and box overlap: in the volume's voxels, and in the box's."""
-    there, here = [], []
-    for n, c, w in zip(shape, centre, size, strict=True):
-        low = c - w // 2
-        start, stop = max(low, 0), max(min(low + w, n), 0)
-        there.append(slice(start, stop))
-        here.append(slice(start - low, stop - low))
-    return tuple(there), tuple(here)
 
 
 def _brain_centre(engine: Engine, voxels: Float[np.ndarray, "i j k"]) -> list[int]:
@@ -212,8 +174,8 @@ def _brain_centre(engine: Engine, voxels: Float[np.ndarray, "i j k"]) -> list[in
     found = np.zeros(voxels.shape, dtype=bool)
     for k in np.linspace(min(window, height) / 2, height - min(window, height) / 2, n_windows):
         centre = [middle[0], middle[1], round(float(k))]
-        there, here = _overlap(voxels.shape, centre, WINDOW)
-        found[there] |= engine.find(cut(voxels, centre))[here]
+        there, here = overlap(voxels.shape, corner_of(centre, WINDOW), WINDOW)
+        found[there] |= engine.find(cut(voxels, centre, WINDOW))[here]
     if not found.any():
         return middle
     return [round(m) for m in center_of_mass(_one_piece(found))]

@@ -1,44 +1,33 @@
-"""Train the segmentation network on scans with label maps.
+"""Train the segmentation networks on scans with label maps.
 
-    python -m imaging.train --data ../shared/data/ixi_t1_2mm --out imaging/weights
+    python -m imaging.train whole --data ../shared/data/ixi_t1_2mm --out imaging/weights
+    python -m imaging.train closeup --data ../shared/data/ixi_t1_2mm --out imaging/weights
 
 The data folder holds ``t1/ID.nii.gz`` and ``seg/ID.nii.gz`` (MUSE labels, same grid). Every
 fifth subject by sorted id is held out. An interrupted run resumes from its checkpoint.
 """
 
 import argparse
-import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-import nibabel as nib
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Integer, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from imaging.augment import AugmentConfig, augment
-from imaging.engines import torch_engine
-from imaging.prepare import normalize, to_ras
-from imaging.regions import REGION_INDEX, REGIONS, from_muse
-from imaging.scan import Scan
-from imaging.segment import (
-    WEIGHTS,
-    WINDOW,
-    RegionNet,
-    channels_last,
-    cut,
-    into_blocks,
-    rows,
-    segment,
-)
+from imaging.labelled import held_out, usable
+from imaging.lessons import CloseLook, Lesson, WholeBrain
+from imaging.network import WEIGHTS, Network
 
 log = logging.getLogger(__name__)
+
+Part = Literal["whole", "closeup"]
+BATCH = {"whole": 1, "closeup": 2}  # windows a step
 
 
 @dataclass(frozen=True)
@@ -59,111 +48,23 @@ class SegmentTrainConfig:
     seed: int = 0
 
 
-def held_out(ids: list[str]) -> tuple[list[str], list[str]]:
-    """Split subjects into those to train on and every fifth, which is held out.
-
-    Example:
-        >>> held_out(["e", "d", "c", "b", "a"])
-        (['b', 'c', 'd', 'e'], ['a'])
-    """
-    ordered = sorted(ids)
-    return [s for n, s in enumerate(ordered) if n % 5], ordered[::5]
-
-
-def has_both_sides(region_map: Integer[np.ndarray, "i j k"]) -> bool:
-    """Whether left and right white matter are of like size in a label map.
-
-    Of the 150 IXI label maps four put most of both hemispheres on one side.
-    """
-    left, right = (
-        int((region_map == REGION_INDEX[f"{side} cerebral white matter"] + 1).sum())
-        for side in ("left", "right")
+def lesson_of(
+    part: Part, data: Path, seed: int, config: SegmentTrainConfig, start: Path | None
+) -> Lesson:
+    """What is to be learned: the whole brain or the close look."""
+    subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
+    subjects = usable(data, subjects)
+    if part == "closeup":
+        return CloseLook.of(data, subjects, seed, start)
+    return WholeBrain.of(
+        data,
+        subjects,
+        seed,
+        start,
+        blocks=config.loss_blocks,
+        inside=config.inside,
+        rare=config.rare,
     )
-    return 0.8 * right < left < 1.25 * right
-
-
-def usable(data: Path, subjects: list[str]) -> list[str]:
-    """Subjects whose label map can be trusted about sides; the others are logged."""
-    good = [s for s in subjects if has_both_sides(read_pair(data, s)[1])]
-    for subject in sorted(set(subjects) - set(good)):
-        log.warning("%s left out: its label map has both hemispheres on one side", subject)
-    return good
-
-
-def read_pair(data: Path, subject: str) -> tuple[Scan, np.ndarray]:
-    """One subject's normalised scan and region map, both RAS+ on the same grid."""
-    t1 = nib.nifti1.load(data / "t1" / f"{subject}.nii.gz")
-    seg = nib.nifti1.load(data / "seg" / f"{subject}.nii.gz")
-    scan = to_ras(Scan(np.asarray(t1.dataobj, dtype=np.float32), np.asarray(t1.affine)))
-    labels = nib.as_closest_canonical(seg)
-    region_map = from_muse(np.asarray(labels.dataobj).astype(np.int32))
-    return Scan(normalize(scan.voxels), scan.affine), region_map
-
-
-class Windows(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
-    """An endless stream of changed windows around the brain: ``1 i j k`` and ``i j k``."""
-
-    def __init__(self, data: Path, subjects: list[str], seed: int) -> None:
-        self.boxes = [self._box(*read_pair(data, s)) for s in tqdm(subjects, "reading")]
-        self.seed = seed
-
-    @staticmethod
-    def _box(scan: Scan, region_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The head with room for a rotation; half precision, as there are many."""
-        centre = brain_centre(region_map)
-        i, j, k = (n + 24 for n in WINDOW)
-        return cut(scan.voxels.astype(np.float16), centre, (i, j, k)), cut(
-            region_map, centre, (i, j, k)
-        )
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        torch.set_num_threads(1)
-        while True:
-            voxels, labels = self.boxes[rng.integers(len(self.boxes))]
-            yield augment(voxels.astype(np.float32), labels, WINDOW, rng, AugmentConfig())
-
-
-def brain_centre(region_map: UInt8[np.ndarray, "i j k"]) -> list[int]:
-    """Mean voxel of all that has a label."""
-    return [int(n) for n in np.argwhere(region_map > 0).mean(axis=0).round()]
-
-
-def label_weights(
-    region_maps: Iterable[Integer[np.ndarray, "i j k"]], rare: float
-) -> Float[Tensor, " label"]:
-    """Weight of each label in the loss: rare ones count for more, so that none is given up."""
-    counts = np.ones(len(REGIONS) + 1)
-    for region_map in region_maps:
-        counts += np.bincount(region_map.ravel(), minlength=len(counts))
-    weights = torch.from_numpy(counts**-rare).float()
-    return weights / (weights * torch.from_numpy(counts / counts.sum())).sum()
-
-
-def drawn_blocks(
-    target: Int[Tensor, "block voxel"], config: SegmentTrainConfig
-) -> Int[Tensor, " drawn"]:
-    """Blocks for the loss: most inside the brain, the others anywhere."""
-    within = target.amax(dim=1).nonzero()[:, 0]
-    n_inside = round(config.loss_blocks * config.inside)
-    anywhere = torch.randint(len(target), (config.loss_blocks - n_inside,), device=target.device)
-    chosen = torch.randint(len(within), (n_inside,), device=target.device)
-    return torch.cat([anywhere, within[chosen]])
-
-
-def loss_of(
-    logits: Float[Tensor, "voxel label"],
-    target: Int[Tensor, " voxel"],
-    weights: Float[Tensor, " label"],
-) -> Float[Tensor, ""]:
-    """Weighted cross entropy plus soft Dice over the labels that occur."""
-    probability = logits.softmax(dim=1)
-    truth = torch.nn.functional.one_hot(target, logits.shape[1]).float()
-    occurs = truth.sum(0) > 0
-    overlap = 2 * (probability * truth).sum(0) + 1
-    dice = overlap / (probability.sum(0) + truth.sum(0) + 1)
-    return torch.nn.functional.cross_entropy(logits, target, weights) + 1 - dice[occurs].mean()
 
 
 def train(
@@ -172,7 +73,8 @@ def train(
     config: SegmentTrainConfig,
     device: str = "cpu",
     start: Path | None = None,
-) -> RegionNet:
+    part: Part = "whole",
+) -> Network:
     """Train, and leave the averaged weights and a checkpoint in a folder.
 
     Args:
@@ -181,20 +83,23 @@ def train(
         config: Settings.
         device: ``cpu`` or ``cuda``; bfloat16 on both.
         start: Folder of weights to start from; None for random ones.
+        part: Which network.
     """
     torch.manual_seed(config.seed)
-    subjects, _ = held_out([p.name.removesuffix(".nii.gz") for p in (data / "t1").iterdir()])
-    net = channels_last(RegionNet.load(start).train() if start else RegionNet()).to(device)
+    lesson = lesson_of(part, data, config.seed, config, start)
+    net = lesson.net.to(device)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(
         net.parameters(), config.learning_rate, weight_decay=config.weight_decay
     )
     done, spent = _resume(out, net, average, optimizer)
-    windows = Windows(data, usable(data, subjects), config.seed + done)
-    weights = label_weights((labels for _, labels in windows.boxes), config.rare).to(device)
+    lesson.windows.seed += done
     loader = iter(
         torch.utils.data.DataLoader(
-            windows, batch_size=1, num_workers=config.workers, prefetch_factor=6
+            lesson.windows,
+            batch_size=BATCH[part],
+            num_workers=config.workers,
+            prefetch_factor=6,
         )
     )
     progress = tqdm(range(done, config.steps), "training", initial=done, total=config.steps)
@@ -203,13 +108,7 @@ def train(
         share = _share_done(step, time.monotonic() - began, config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, share, config)
-        volume, target = (t.to(device, non_blocking=True) for t in next(loader))
-        blocks = into_blocks(target[None]).flatten(2)[0].T
-        drawn = drawn_blocks(blocks, config)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            fine, _ = net.features(volume)
-            logits = net.name(rows(fine)[drawn])
-        loss = loss_of(logits.float().flatten(0, 1), blocks[drawn].flatten(), weights)
+        loss = lesson.loss(*(t.to(device, non_blocking=True) for t in next(loader)))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -225,7 +124,7 @@ def train(
             log.info("step %d loss %.4f, %.0f s", step + 1, smooth, time.monotonic() - began)
         if last:
             break
-    return RegionNet.load(out)
+    return type(net).load(out)
 
 
 def _share_done(step: int, seconds: float, config: SegmentTrainConfig) -> float:
@@ -242,14 +141,14 @@ def _schedule(step: int, share: float, config: SegmentTrainConfig) -> float:
 
 def _checkpoint(
     out: Path,
-    net: RegionNet,
+    net: Network,
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
     step: int,
     seconds: float,
 ) -> None:
     """Write the averaged weights that ship and, beside them, what a resumed run needs."""
-    shipped = RegionNet(net.config)
+    shipped = type(net)(net.config)
     shipped.load_state_dict(average)
     shipped.save(out)
     state = {f"net.{k}": v.contiguous() for k, v in net.state_dict().items()}
@@ -257,16 +156,21 @@ def _checkpoint(
         state |= {f"adam.{n}.{k}": torch.as_tensor(v).contiguous() for k, v in slots.items()}
     state |= {f"average.{k}": v.contiguous() for k, v in average.items()}
     state |= {"step": torch.tensor(step), "seconds": torch.tensor(seconds)}
-    partial = out / "checkpoint.partial"
+    partial = out / f"{net.file_name}.checkpoint.partial"
     save_file(state, partial)
-    partial.replace(out / "checkpoint.safetensors")
+    partial.replace(_checkpoint_path(out, net))
+
+
+def _checkpoint_path(out: Path, net: Network) -> Path:
+    """Where a training's checkpoint lies."""
+    return out / f"{net.file_name}.checkpoint.safetensors"
 
 
 def _resume(
-    out: Path, net: RegionNet, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    out: Path, net: Network, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[int, float]:
     """Load a checkpoint if there is one; how many steps were done in how many seconds."""
-    path = out / "checkpoint.safetensors"
+    path = _checkpoint_path(out, net)
     if not path.exists():
         return 0, 0.0
     state = load_file(path)
@@ -283,34 +187,12 @@ def _resume(
     return int(state["step"]), float(state["seconds"])
 
 
-def dice_of(
-    found: UInt8[np.ndarray, "i j k"], truth: UInt8[np.ndarray, "i j k"]
-) -> Float64[np.ndarray, " region"]:
-    """Dice of every region of `REGIONS`; NaN for one that the truth does not have."""
-    n = len(REGIONS) + 1
-    both = np.bincount(truth[found == truth], minlength=n)[1:]
-    ours, theirs = (np.bincount(m.ravel(), minlength=n)[1:] for m in (found, truth))
-    return np.where(theirs > 0, 2 * both / np.maximum(ours + theirs, 1), np.nan)
-
-
-def dice_by_region(net: RegionNet, data: Path, subjects: list[str]) -> dict[str, dict[str, float]]:
-    """Dice against the label maps, mean and minimum over subjects, for each region."""
-    engine = torch_engine(net)
-    scores = []
-    for subject in tqdm(subjects, "evaluating"):
-        scan, truth = read_pair(data, subject)
-        scores.append(dice_of(segment(engine, scan).region_map, truth))
-    return {
-        region.key: {"mean": float(np.nanmean(column)), "min": float(np.nanmin(column))}
-        for region, column in zip(REGIONS, np.array(scores).T, strict=True)
-    }
-
-
 def main() -> None:
-    """Train, then measure Dice on the held-out subjects into ``segment_dice.json``."""
+    """Train one of the networks; ``python -m benchmarks segmentation`` then measures it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("part", choices=get_args(Part), help="which network")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--start", type=Path, help="folder of weights to start from")
@@ -320,13 +202,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = SegmentTrainConfig(steps=args.steps, minutes=args.minutes)
-    net = train(args.data, args.out, config, args.device, args.start)
-    _, test = held_out([p.name.removesuffix(".nii.gz") for p in (args.data / "t1").iterdir()])
-    test = usable(args.data, test)
-    dice = dice_by_region(net, args.data, test)
-    table = {"config": asdict(config), "held_out": len(test), "dice": dice}
-    (args.out / "segment_dice.json").write_text(json.dumps(table, indent=2) + "\n")
-    log.info("mean Dice %.3f", np.mean([score["mean"] for score in dice.values()]))
+    train(args.data, args.out, config, args.device, args.start, args.part)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from imaging.engines import load_engine
+from imaging.labelled import held_out
 from imaging.prepare import prepare
 from imaging.read import read_nifti
 from imaging.regions import Segmentation
 from imaging.scan import Scan
 from imaging.segment import Engine, segment
-from imaging.train import held_out
 
 
 @pytest.fixture(scope="session")

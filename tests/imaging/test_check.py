@@ -8,10 +8,10 @@ import pytest
 from jaxtyping import Float
 
 from benchmarks.quality import judge, moved, rician
-from imaging.check import LIMITS, ScanCheck, check
+from imaging.check import LIMITS, ScanCheck, _finding, check
+from imaging.labelled import has_both_sides, read_pair
 from imaging.regions import REGION_INDEX, REGIONS, Segmentation
 from imaging.scan import Scan
-from imaging.train import has_both_sides, read_pair
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 WHITE = 0.6
@@ -198,3 +198,14 @@ def test_real_scans_pass_and_their_ruins_do_not() -> None:
             spoilt = judge(replace(scan, voxels=ruin), region_map, None)
             assert spoilt.findings
             assert 0.0 < spoilt.quality < 1.0
+
+
+def test_a_slight_fault_is_named_without_asking_for_another_scan() -> None:
+    """Nine tenths of the grade left: the fault alone; half of it: what to do as well."""
+    slight, plain = (
+        _finding("noise", value, LIMITS["noise"].share(value), {}) for value in (0.075, 0.2)
+    )
+    assert slight is not None
+    assert plain is not None
+    assert slight.message.endswith("but only slightly.")
+    assert "repeat it" in plain.message

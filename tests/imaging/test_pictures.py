@@ -179,7 +179,7 @@ def test_a_border_runs_where_the_region_ends(drawn):
 
 def test_regions_that_touch_have_different_colours(data):
     """In a real brain, so that a border can be seen from both sides."""
-    from imaging.train import read_pair
+    from imaging.labelled import read_pair
 
     _, found = read_pair(data / "ixi_t1_2mm", "IXI012-HH-1211")
     touching: dict[frozenset[str], int] = {}

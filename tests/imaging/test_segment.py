@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from imaging.check import check
-from imaging.engines import torch_engine
+from imaging.closeup import CloseNet
+from imaging.engines import Networks, torch_engine
+from imaging.labelled import dice_of, read_pair
 from imaging.prepare import prepare
 from imaging.regions import REGION_INDEX, REGIONS, Segmentation, region_volumes_mm3
 from imaging.scan import Scan
 from imaging.segment import Engine, RegionNet, RegionNetConfig, segment
-from imaging.train import dice_of, read_pair
 
 
 def centre_mm(segmentation: Segmentation, key: str) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_a_mirrored_head_has_its_sides_exchanged(
 def test_a_region_that_is_absent_has_no_features() -> None:
     """Rows of features and confidence are zero exactly where the map has no such region."""
     noise = np.random.default_rng(0).random((20, 33, 18)).astype(np.float32)
-    small = torch_engine(RegionNet(RegionNetConfig()).eval())
+    small = torch_engine(Networks(RegionNet().eval(), CloseNet().eval()))
     found = segment(small, Scan(noise, np.diag([2.0, 2.0, 2.0, 1.0])))
     present = np.isin(np.arange(1, len(REGIONS) + 1), found.region_map)
     assert not present.all()

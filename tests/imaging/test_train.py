@@ -8,17 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imaging.regions import from_muse
-from imaging.train import (
-    SegmentTrainConfig,
-    _schedule,
-    _share_done,
-    dice_of,
-    drawn_blocks,
-    has_both_sides,
-    held_out,
-    train,
-)
+from imaging.labelled import dice_of, has_both_sides, held_out
+from imaging.lessons import drawn_blocks, to_right
+from imaging.regions import REGION_INDEX, from_muse, mirrored_labels
+from imaging.train import SegmentTrainConfig, _schedule, _share_done, train
 
 WHITE_RIGHT, WHITE_LEFT = 81, 82  # MUSE
 
@@ -44,9 +37,9 @@ def test_training_resumes_where_it_stopped(folder: Path, tmp_path: Path) -> None
     out = tmp_path / "weights"
     config = {"warmup_steps": 1, "loss_blocks": 500, "checkpoint_every": 1}
     train(folder, out, SegmentTrainConfig(steps=2, **config))
-    first = load_file(out / "checkpoint.safetensors")
+    first = load_file(out / "segment.checkpoint.safetensors")
     train(folder, out, SegmentTrainConfig(steps=3, **config))
-    second = load_file(out / "checkpoint.safetensors")
+    second = load_file(out / "segment.checkpoint.safetensors")
     assert (int(first["step"]), int(second["step"])) == (2, 3)
     assert second["seconds"] > first["seconds"]
     moved = [k for k in first if k.startswith("net.") and not torch.equal(first[k], second[k])]
@@ -85,7 +78,7 @@ def test_blocks_for_the_loss_are_mostly_inside_the_brain() -> None:
     """A brain that fills a tenth of the window is seen in seven of ten blocks and more."""
     target = torch.zeros(10_000, 8, dtype=torch.long)
     target[:1000, 0] = 5
-    drawn = drawn_blocks(target, SegmentTrainConfig(loss_blocks=2000, inside=0.7))
+    drawn = drawn_blocks(target, 2000, 0.7)
     assert len(drawn) == 2000
     assert 0.65 < float((drawn < 1000).float().mean()) < 0.8
 
@@ -99,3 +92,21 @@ def test_dice_counts_overlap_and_ignores_what_the_truth_lacks() -> None:
     dice = dice_of(found, truth)
     assert dice[0] == pytest.approx(2 / 3)
     assert np.isnan(dice[1:]).all()
+
+
+def test_the_close_look_is_trained_on_right_sides_only(folder: Path, tmp_path: Path) -> None:
+    """One step on a folder with hippocampi; a left one is shown mirrored, its labels with it."""
+    for path in (folder / "seg").iterdir():
+        image = nib.load(path)
+        labels = np.asarray(image.dataobj).copy()
+        labels[12:15, 20:26, 18:21], labels[25:28, 20:26, 18:21] = 48, 47
+        nib.save(nib.Nifti1Image(labels, image.affine), path)
+    train(folder, tmp_path, SegmentTrainConfig(steps=1, warmup_steps=1), part="closeup")
+    assert all(v.isfinite().all() for v in load_file(tmp_path / "closeup.safetensors").values())
+
+    volume, labels = torch.rand(1, 6, 6, 6), torch.zeros(6, 6, 6, dtype=torch.long)
+    labels[1:3] = REGION_INDEX["left hippocampus"] + 1
+    shown, named = to_right(volume, labels)
+    torch.testing.assert_close(shown, volume.flip(1))
+    assert set(named.unique().tolist()) == {0, mirrored_labels()[int(labels.max())]}
+    assert to_right(shown, named)[1] is named
