@@ -1,4 +1,4 @@
-"""From files to a case: keep the bytes, read the record and the scan, make the evidence.
+"""From files and tables to a case: keep what came, read record and scan, make the evidence.
 
 Two steps, so that an interrupted import resumes: `register` keeps what came and holds a scan's
 header against the record; `prepare_case` segments and encodes whatever has no evidence yet.
@@ -10,7 +10,8 @@ import gzip
 import logging
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,17 +21,24 @@ from typing import get_args
 from pydantic import TypeAdapter
 
 from clinical import check as record_check
+from clinical.cells import TableReport
 from clinical.check import OLDEST_YEARS
 from clinical.diagnoses import Scheme
 from clinical.fhir import ImportReport, read_bundle
+from clinical.findings import Finding
+from clinical.import_report import Place
 from clinical.lab_encoder import history_tokens, lab_tokens
+from clinical.mapping import TableMapping
+from clinical.ndjson import ExportedPatient
 from clinical.record import DAYS_PER_YEAR, PatientRecord, Sex
+from clinical.tables import TableCase, read_table
 from clinical.text_encoder import TextEncoder, load_text_encoder
 from fusion.case import Modality, Tokens
+from fusion.consistency import of_identity, of_scan, scan_findings
 from fusion.identity import compare
 from fusion.store import (
     NOT_THIS_PATIENT,
-    THIS_PATIENT,
+    RECORD,
     CaseRow,
     ScanFacts,
     Site,
@@ -39,13 +47,16 @@ from fusion.store import (
     now,
     sha256,
 )
-from imaging import check as scan_check
 from imaging.bids import read_bids
+from imaging.check import ScanCheck
+from imaging.check import check as check_scan
 from imaging.dicom import read_dicom
 from imaging.encoder import RegionTokens, region_tokens
 from imaging.engines import load_engine
+from imaging.kept import network_digest, read_segmentation, write_segmentation
 from imaging.prepare import prepare, to_ras
-from imaging.read import read_nifti, write_clean, write_region_map
+from imaging.read import read_nifti, write_clean
+from imaging.regions import Segmentation
 from imaging.scan import Acquisition, Identity, ScanError
 from imaging.segment import Engine, segment
 
@@ -53,7 +64,7 @@ log = logging.getLogger(__name__)
 
 REPORT = TypeAdapter(ImportReport)
 
-NOTHING_TO_COMPARE = "The scan names no patient: nothing to compare with the record."
+NOTHING_TO_COMPARE = Finding("header", "nothing to compare")
 
 
 class IntakeError(ValueError):
@@ -62,13 +73,15 @@ class IntakeError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one case; a bundle, a scan or both.
+    """What one case is made of: a bundle, a scan, both, or a record that a table told.
 
     Attributes:
         bundle: FHIR R4 bundle.
+        exported: One patient of a bulk export or of a bundle with several, in place of `bundle`.
         scan: T1-weighted: a NIfTI file, or DICOM: a folder or one file of a series.
         diagnoses: Known label keys, for training; None where unknown.
-        record: What else is known of the patient, where there is no bundle.
+        record: What is known of the patient, where there is no bundle.
+        origin: Where `record` comes from, for the case's report: the kept table, its lines.
         acquisition: What is known of the scan, where its file does not say.
         name: What messages call it, where it is not what the user typed.
     """
@@ -79,6 +92,13 @@ class Source:
     record: PatientRecord | None = None
     acquisition: Acquisition = field(default_factory=Acquisition)
     name: str = ""
+    origin: Mapping[str, object] = field(default_factory=dict)
+    exported: ExportedPatient | None = None
+
+    @property
+    def has_bundle(self) -> bool:
+        """Whether there is a FHIR bundle, be it a file or a part of one."""
+        return self.bundle is not None or self.exported is not None
 
     def __str__(self) -> str:
         """What a message calls it."""
@@ -105,7 +125,7 @@ class _Incoming:
     acquisition: Acquisition = field(default_factory=Acquisition)
     identity: Identity | None = None  # None: of a format that names nobody
     remarks: tuple[str, ...] = ()
-    problem: str = ""
+    problem: str = ""  # why there is no scan
 
 
 @dataclass
@@ -119,6 +139,11 @@ class Tools:
     def engine(self) -> Engine:
         """The segmentation network that ships, ready to run."""
         return load_engine()
+
+    @cached_property
+    def network(self) -> str:
+        """Which segmentation network that is."""
+        return network_digest()
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -175,19 +200,55 @@ def bids_sources(folder: Path) -> tuple[list[Source], tuple[str, ...]]:
     return sources, dataset.remarks
 
 
+def table_sources(
+    site: Site, table: Path, mapping: TableMapping, meaning: Path
+) -> tuple[list[Source], TableReport]:
+    """The rows of a table as cases; its bytes and those of its mapping are kept in the site.
+
+    Args:
+        site: Keeps them.
+        table: CSV or TSV.
+        mapping: What its columns mean.
+        meaning: The file of the mapping.
+
+    Raises:
+        IntakeError: A file cannot be opened.
+        clinical.tables.TableError: It is no table, or lacks a column of the mapping.
+    """
+    raw = _bytes(table) or b""
+    cases, report = read_table(raw, mapping, table.name)
+    kept = {
+        "table_sha256": site.keep("tables", raw, table.suffix.lower()),
+        "mapping_sha256": site.keep("tables", _bytes(meaning) or b"", ".toml"),
+    }
+    return [_row_source(table, case, kept) for case in cases], report
+
+
+def _row_source(table: Path, case: TableCase, kept: Mapping[str, str]) -> Source:
+    """One case of a table."""
+    return Source(
+        diagnoses=case.diagnoses,
+        record=case.record,
+        name=f"{table.name} line {case.lines[-1]}",
+        origin={**kept, "lines": list(case.lines)},
+    )
+
+
 def register(site: Site, source: Source, scheme: Scheme) -> Registered:
     """Keep the files of one case and read its record.
 
     Raises:
-        IntakeError: A file cannot be opened.
+        IntakeError: A file cannot be opened, or there is none and no record either.
         clinical.fhir.BundleError: The bundle is no usable FHIR bundle; nothing is kept.
         imaging.scan.ScanError: There is no bundle, and the scan cannot be used.
         fusion.store.SiteError: A diagnosis is not in the scheme.
     """
+    if not source.has_bundle and source.scan is None and source.record is None:
+        raise IntakeError("there is nothing to import: give a bundle, a scan or a table")
     if source.diagnoses is not None:
         labels_of(list(source.diagnoses), scheme)
-    bundle, scan = _bytes(source.bundle), _incoming(source)
-    case_id = sha256(bundle)[:12] if bundle is not None else _scan_case_id(source, scan)
+    (bundle, places), scan = _bundle(source), _incoming(source)
+    case_id = sha256(bundle)[:12] if bundle is not None else _unbundled_id(source, scan)
     known, decided = site.find(case_id), _decided(site, case_id, scan)
     if known and (scan.digest in ("", known.scan_sha256) or decided is False):
         refused = (f"the scan was {NOT_THIS_PATIENT}; it was not taken again",)
@@ -198,8 +259,10 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
             f"case {case_id} already has another scan; a second scan is a case of its own: "
             "import it with the record of its day"
         )
-    diagnoses = source.diagnoses or (known.diagnoses if known else None)
-    record, report = _record(site, source, bundle, scan, case_id)
+    diagnoses = source.diagnoses
+    if diagnoses is None and known:
+        diagnoses = tuple(known.diagnoses) if known.diagnoses is not None else None
+    record, report = _record(site, source, (bundle, places), scan, case_id)
     facts = _facts(scan, record if bundle is not None else None, decided=decided)
     if scan.digest:
         site.keep("scans", scan.raw, scan.suffix, scan.digest)
@@ -215,7 +278,8 @@ def register(site: Site, source: Source, scheme: Scheme) -> Registered:
         scan_facts=dump_facts(facts),
     )
     (site.case_folder(case_id) / "tokens.safetensors").unlink(missing_ok=True)
-    site.add_case(row, record, REPORT.dump_python(report, mode="json"))
+    told = {**REPORT.dump_python(report, mode="json"), **source.origin}
+    site.add_case(row, record, told)
     site.audit("import", "import", case_id)
     return Registered(case_id, changed=True, report=report, remarks=scan.remarks)
 
@@ -236,7 +300,7 @@ def _incoming(source: Source) -> _Incoming:
     except ScanError as error:
         if source.bundle is None:
             raise
-        return _Incoming(problem=f"The scan could not be used: {error}")
+        return _Incoming(problem=str(error))
     raw = _bytes(source.scan) or b""
     return _Incoming(sha256(raw), raw, _suffix(source.scan), source.acquisition)
 
@@ -270,11 +334,13 @@ def _from_dicom(path: Path) -> _Incoming:
     )
 
 
-def _scan_case_id(source: Source, scan: _Incoming) -> str:
-    """Id of a case without a bundle: of its scan and of what is known besides."""
+def _unbundled_id(source: Source, scan: _Incoming) -> str:
+    """Id of a case without a bundle: of its scan and of what is known besides, or of a record."""
     record = source.record
     if record is None:
         return scan.digest[:12]
+    if source.scan is None:
+        return sha256(RECORD.dump_json(record))[:12]
     day = source.acquisition.acquired_on
     known = f"{record.patient_id}|{record.sex}|{record.stated_age_years}|{day}|{scan.digest}"
     return sha256(known.encode())[:12]
@@ -287,15 +353,30 @@ def _decided(site: Site, case_id: str, scan: _Incoming) -> bool | None:
 
 
 def _record(
-    site: Site, source: Source, bundle: bytes | None, scan: _Incoming, case_id: str
+    site: Site,
+    source: Source,
+    bundle: tuple[bytes | None, Sequence[Place]],
+    scan: _Incoming,
+    case_id: str,
 ) -> tuple[PatientRecord, ImportReport]:
     """What is known of the patient: the bundle, else what came with the scan."""
-    if bundle is not None:
-        return read_bundle(bundle)
+    raw, places = bundle
+    if raw is not None:
+        return read_bundle(raw, places)
+    if source.record is not None and source.scan is None:
+        return source.record, _told(source.record)
     record = source.record or PatientRecord(case_id, "unknown")
     if scan.identity is not None:
         record = _record_of_header(site, scan.identity, scan.acquisition.acquired_on, case_id)
     return record, ImportReport()
+
+
+def _told(record: PatientRecord) -> ImportReport:
+    """The report of a record that came from a table, by what its cells became."""
+    kinds = {"Observation": record.observations, "Condition": record.conditions,
+             "MedicationStatement": record.medications}  # fmt: skip
+    counts = Counter(Patient=1) + Counter({kind: len(found) for kind, found in kinds.items()})
+    return ImportReport(accepted=counts)
 
 
 def _record_of_header(
@@ -328,14 +409,19 @@ def _facts(scan: _Incoming, record: PatientRecord | None, *, decided: bool | Non
         decided: What a person said of this very scan before.
     """
     if scan.identity is None or record is None:
-        return ScanFacts(scan.acquisition, findings=(scan.problem,) if scan.problem else ())
+        return ScanFacts(scan.acquisition, findings=_unusable(scan.problem))
     disagreements = compare(scan.identity, record)
     if disagreements is None:
         return ScanFacts(scan.acquisition, findings=(NOTHING_TO_COMPARE,))
     if decided:
-        found = tuple(f"{disagreement}; {THIS_PATIENT}" for disagreement in disagreements)
+        found = tuple(of_identity(disagreement, "same") for disagreement in disagreements)
         return ScanFacts(scan.acquisition, findings=found)
     return ScanFacts(scan.acquisition, disagreements)
+
+
+def _unusable(problem: str) -> tuple[Finding, ...]:
+    """A finding where a scan could not be used."""
+    return (Finding("scan", "scan unusable", (("text", problem),)),) if problem else ()
 
 
 def _relabel(site: Site, known: CaseRow, source: Source) -> bool:
@@ -359,19 +445,21 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
     A scan that cannot be used becomes a finding and the case goes on without it.
     """
     row, record = site.row(case_id), site.record(case_id)
-    findings = [finding.message for finding in record_check.check(record)]
+    findings = [*record_check.check(record)]
     unread = sum(note.language not in tools.encoder.languages for note in record.notes)
     if unread:
-        findings.append(
-            f"{unread} of {len(record.notes)} notes are in a language that {tools.encoder.name} "
-            "does not read; they weigh little."
-        )
+        total = ("total", str(len(record.notes)))
+        values = (("n", str(unread)), total, ("encoder", tools.encoder.name))
+        findings.append(Finding("import", "unread notes", values))
     tokens: dict[Modality, Tokens] = {}
-    seen: list[str] = []
+    seen: Sequence[Finding] = ()
     if row.scan_sha256:
         scan, seen = _scan_evidence(site, row, record.sex, tools)
         if scan is not None:
             tokens["scan"] = scan
+        regions = scan.pointers if scan is not None else ()
+        age_years = site.scan_time(case_id).age_years
+        findings += scan_findings(record, regions, row.facts.acquisition, age_years)
     with tools.timed("encode"):
         made: Iterable[tuple[Modality, Tokens | None]] = (
             ("notes", tools.encoder.note_tokens(record.notes)),
@@ -386,26 +474,48 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
 
 def _scan_evidence(
     site: Site, row: CaseRow, sex: Sex, tools: Tools
-) -> tuple[RegionTokens | None, list[str]]:
+) -> tuple[RegionTokens | None, Sequence[Finding]]:
     """Region tokens of a case's scan, and what its check found."""
     assert row.scan_sha256 is not None
-    folder = site.case_folder(row.case_id)
     try:
-        with tools.timed("prepare and segment"):
-            scan = read_nifti(site.original("scans", row.scan_sha256))
-            prepared = prepare(scan)
-            segmentation = segment(tools.engine, prepared)
-            grade = scan_check.check(scan, prepared, segmentation)
-        write_clean(to_ras(scan), folder / "T1w.nii.gz")
-        write_region_map(segmentation.region_map, segmentation.affine, folder / "regions.nii.gz")
+        segmentation, grade = _segmented(site, row, tools)
     except ScanError as error:
         log.warning("case %s: %s", row.case_id, error)
-        return None, [f"The scan could not be used: {error}"]
-    findings = [finding.message for finding in grade.findings]
+        return None, _unusable(str(error))
+    findings = [of_scan(finding) for finding in grade.findings]
     if grade.quality == 0.0:
         return None, findings
     age_years = site.scan_time(row.case_id).age_years
     return region_tokens(segmentation, age_years, sex, quality=grade.quality), findings
+
+
+def _segmented(site: Site, row: CaseRow, tools: Tools) -> tuple[Segmentation, ScanCheck]:
+    """A case's scan, segmented and graded; once for each scan and network.
+
+    Raises:
+        imaging.scan.ScanError: It cannot be read.
+    """
+    folder = site.case_folder(row.case_id)
+    origin = f"{row.scan_sha256} {tools.network}"
+    kept = read_segmentation(folder, origin)
+    if kept is not None:
+        return kept
+    with tools.timed("prepare and segment"):
+        scan = read_nifti(site.original("scans", row.scan_sha256 or ""))
+        prepared = prepare(scan)
+        segmentation = segment(tools.engine, prepared)
+        grade = check_scan(scan, prepared, segmentation)
+    write_clean(to_ras(scan), folder / "T1w.nii.gz")
+    write_segmentation(folder, segmentation, grade, origin)
+    return segmentation, grade
+
+
+def _bundle(source: Source) -> tuple[bytes | None, Sequence[Place]]:
+    """The bytes of a source's bundle, and where its entries came from if not from a bundle."""
+    if source.exported is None:
+        return _bytes(source.bundle), ()
+    bundle = source.exported.bundle()
+    return bundle.raw, bundle.places
 
 
 def _bytes(path: Path | None) -> bytes | None:

@@ -2,9 +2,11 @@
 
 site.toml             name, salt of the patient keys, text encoder, database URL
 site.db               SQLite, unless site.toml names another database
+diagnoses.toml        what the site diagnoses, where it is not the default
 bundles/SHA256.json   the bytes that were imported, unchanged
+tables/SHA256.csv     the same for tables, and SHA256.toml for what their columns mean
 scans/SHA256.nii.gz   the same for NIfTI scans; of DICOM, the chosen series without its headers
-cases/ID/             record.json, report.json, T1w.nii.gz, regions.nii.gz, tokens
+cases/ID/             record.json, report.json, T1w.nii.gz, regions.*, tokens
 model/                the diagnostic model in use (`fusion.checkpoint`)
 """
 
@@ -19,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sqlalchemy import JSON, ForeignKey, String, create_engine, event, inspect, select, text
@@ -29,17 +31,19 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from clinical.check import OLDEST_YEARS
-from clinical.diagnoses import Scheme
+from clinical.diagnoses import Scheme, load_scheme
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
+from clinical.findings import VERDICTS, Finding, Verdict, dump, load
 from clinical.record import PatientRecord
 from fusion.case import MODALITIES, Case, Labels, Modality, Tokens
+from fusion.consistency import of_identity, weigh, weights
 from fusion.identity import Disagreement
 from imaging.encoder import RegionPointer, RegionTokens
 from imaging.scan import Acquisition
 
 log = logging.getLogger(__name__)
 
-THIS_PATIENT = "found to be this patient's scan"
+SCHEME = "diagnoses.toml"  # in the site's folder
 NOT_THIS_PATIENT = "found to be another patient's scan and taken away"
 
 RECORD = TypeAdapter(PatientRecord)
@@ -59,6 +63,10 @@ class BlockedError(SiteError):
     """Nobody has decided yet whether the case's scan is this patient's."""
 
 
+# Earlier versions kept bare sentences.
+Findings = Annotated[tuple[Finding, ...], BeforeValidator(load)]
+
+
 @dataclass(frozen=True)
 class ScanFacts:
     """What is known of a case's scan besides its voxels.
@@ -73,13 +81,13 @@ class ScanFacts:
 
     acquisition: Acquisition = field(default_factory=Acquisition)
     disagreements: tuple[Disagreement, ...] = ()
-    findings: tuple[str, ...] = ()
-    checked: tuple[str, ...] = ()
+    findings: Findings = ()
+    checked: Findings = ()
 
     @property
-    def said(self) -> list[str]:
+    def said(self) -> list[Finding]:
         """All of it that is a finding, for the physician."""
-        return [*map(str, self.disagreements), *self.findings, *self.checked]
+        return [*map(of_identity, self.disagreements), *self.findings, *self.checked]
 
 
 FACTS = TypeAdapter(ScanFacts)
@@ -124,10 +132,15 @@ class CaseRow(_Table):
     age_years: Mapped[float | None]
     sex: Mapped[str] = mapped_column(String(8))
     modalities: Mapped[list[str]] = mapped_column(JSON, default=list)
-    findings: Mapped[list[str]] = mapped_column(JSON, default=list)
+    findings: Mapped[list[Any]] = mapped_column(JSON, default=list)  # `found`
     diagnoses: Mapped[list[str] | None] = mapped_column(JSON)  # known labels, for training
     reviewed: Mapped[bool] = mapped_column(default=False)
     scan_facts: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # `ScanFacts`
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """What the checks of record and scan found."""
+        return load(self.findings or [])
 
     @property
     def facts(self) -> ScanFacts:
@@ -164,6 +177,19 @@ class IdentityDecision(_Table):
     user: Mapped[str] = mapped_column(String(64))
     at: Mapped[dt.datetime]
     same: Mapped[bool]  # this patient's
+    reason: Mapped[str]
+
+
+class FindingDecision(_Table):
+    """What a person found a contradiction to be; the latest on a finding counts."""
+
+    __tablename__ = "finding_decisions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.case_id"), index=True)
+    finding_key: Mapped[str] = mapped_column(String(16))
+    user: Mapped[str] = mapped_column(String(64))
+    at: Mapped[dt.datetime]
+    verdict: Mapped[str] = mapped_column(String(12))  # which side is right, or `unfounded`
     reason: Mapped[str]
 
 
@@ -240,6 +266,16 @@ class Site:
         return self.config.name
 
     @property
+    def scheme(self) -> Scheme:
+        """What the site diagnoses.
+
+        Raises:
+            clinical.diagnoses.SchemeError: Its file of diagnoses cannot be used.
+        """
+        own = self.folder / SCHEME
+        return load_scheme(own if own.exists() else None)
+
+    @property
     def model_folder(self) -> Path:
         """Where the diagnostic model in use lies."""
         return self.folder / "model"
@@ -256,7 +292,7 @@ class Site:
         """Keep bytes under their SHA-256; the same bytes are kept once.
 
         Args:
-            kind: ``bundles`` or ``scans``.
+            kind: ``bundles``, ``tables`` or ``scans``.
             raw: The bytes.
             suffix: Such as ``.json``.
             digest: SHA-256 of what they unpack to, where packing was ours and may change.
@@ -339,17 +375,17 @@ class Site:
         return dict(report)
 
     def findings(self, case_id: str) -> tuple[str, ...]:
-        """What the checks of record and scan found."""
-        return tuple(self.row(case_id).findings)
+        """What the checks of record and scan found, in English."""
+        return tuple(map(str, self.row(case_id).found))
 
     def save_tokens(
         self,
         case_id: str,
         tokens: dict[Modality, Tokens],
         *,
-        findings: list[str],
+        findings: Sequence[Finding | str],
         encoder: str,
-        scan_findings: Sequence[str] = (),
+        scan_findings: Sequence[Finding | str] = (),
     ) -> None:
         """Keep a case's evidence.
 
@@ -363,9 +399,9 @@ class Site:
         self._write_tokens(case_id, tokens, encoder)
         with self.session() as session:
             row = session.get_one(CaseRow, case_id)
-            facts = replace(row.facts, checked=tuple(scan_findings))
+            facts = replace(row.facts, checked=load(scan_findings))
             row.modalities = [m for m in MODALITIES if m in tokens]
-            row.findings = [*findings, *facts.said]
+            row.findings = dump([*load(findings), *facts.said])
             row.scan_facts = dump_facts(facts)
 
     def _write_tokens(self, case_id: str, tokens: Mapping[Modality, Tokens], encoder: str) -> None:
@@ -405,23 +441,33 @@ class Site:
         """A case as evidence; with its known diagnoses where a scheme is given.
 
         This is the one way to a case's evidence, so nothing is diagnosed or learned from a
-        case that is blocked.
+        case that is blocked, and what findings cast doubt on weighs less wherever it is used.
 
         Raises:
             SiteError: The case is unknown or has not been prepared.
             BlockedError: Nobody has decided yet whose scan it has.
         """
         row = self.row(case_id)
-        _check_unblocked(row)
-        tokens = self._read_tokens(case_id)
+        unweighed = self.evidence(case_id)
+        tokens = weigh(unweighed, weights(unweighed, row.found, self.verdicts(case_id)))
         labels = None
         if scheme is not None and row.diagnoses is not None:
             labels = labels_of(row.diagnoses, scheme)
         return Case(case_id, row.patient_key, tokens, labels)
 
+    def evidence(self, case_id: str) -> dict[Modality, Tokens]:
+        """A case's evidence as it was made, whatever findings say of it; for showing, not for use.
+
+        Raises:
+            SiteError: The case is unknown or has not been prepared.
+            BlockedError: Nobody has decided yet whose scan it has.
+        """
+        _check_unblocked(self.row(case_id))
+        return self._read_tokens(case_id)
+
     def training_cases(self, scheme: Scheme) -> list[Case]:
         """All prepared cases whose diagnoses are known, but for those that are blocked."""
-        known = [row for row in self.cases() if row.diagnoses and row.modalities]
+        known = [row for row in self.cases() if row.diagnoses is not None and row.modalities]
         blocked = sum(row.is_blocked for row in known)
         if blocked:
             log.warning("%s: %d cases left out: whose scan they have is open", self.name, blocked)
@@ -476,14 +522,15 @@ class Site:
             raise SiteError(f"case {case_id}: nothing to decide about its scan")
         if not same:
             self._drop_scan_files(row)  # first, so that a scan once refused is never in use
-        said = THIS_PATIENT if same else NOT_THIS_PATIENT
-        held = [f"{disagreement}; {said}" for disagreement in row.facts.disagreements]
+        said = "same" if same else "other"
+        held = [of_identity(disagreement, said) for disagreement in row.facts.disagreements]
         kept = row.facts if same else ScanFacts()
-        facts = replace(kept, disagreements=(), findings=(*kept.findings, *(held or [said])))
+        held = held or [Finding("header", f"scan {said}")]
+        facts = replace(kept, disagreements=(), findings=(*kept.findings, *held))
         with self.session() as session:
             row = session.get_one(CaseRow, case_id)
-            others = [finding for finding in row.findings if finding not in row.facts.said]
-            row.findings, row.scan_facts = [*others, *facts.said], dump_facts(facts)
+            others = [finding for finding in row.found if finding not in row.facts.said]
+            row.findings, row.scan_facts = dump([*others, *facts.said]), dump_facts(facts)
             if not same:
                 row.scan_sha256 = None
                 row.modalities = [m for m in row.modalities if m != "scan"]
@@ -513,6 +560,51 @@ class Site:
         if sum(other.scan_sha256 == row.scan_sha256 for other in self.cases()) == 1:
             for path in (self.folder / "scans").glob(f"{row.scan_sha256}.*"):
                 path.unlink()
+
+    # -- contradictions ------------------------------------------------------------------
+
+    def finding_decisions(self, case_id: str) -> list[FindingDecision]:
+        """What persons decided about the findings of a case, oldest first."""
+        with self.session() as session:
+            mine = select(FindingDecision).where(FindingDecision.case_id == case_id)
+            return list(session.scalars(mine.order_by(FindingDecision.id)))
+
+    def verdicts(self, case_id: str) -> dict[str, Verdict]:
+        """The decision that counts on each finding, by its key."""
+        return {
+            decision.finding_key: verdict
+            for decision in self.finding_decisions(case_id)
+            for verdict in VERDICTS
+            if verdict == decision.verdict
+        }
+
+    def resolve(self, case_id: str, key: str, *, verdict: Verdict, user: str, reason: str) -> None:
+        """Store a person's decision on a finding; the case's evidence weighs accordingly.
+
+        Args:
+            case_id: The case.
+            key: Of one of its findings.
+            verdict: Which side is right, or that there is no contradiction.
+            user: Who decides.
+            reason: Why.
+
+        Raises:
+            SiteError: There is no reason, no such finding or nothing to decide about it.
+        """
+        if not reason.strip() or not user.strip():
+            raise SiteError("a decision on a finding needs a user and a reason")
+        mine = [f for f in self.row(case_id).found if f.key == key and f.can_be_resolved]
+        if not mine or verdict not in VERDICTS:
+            raise SiteError(f"case {case_id}: no such finding to decide about")
+        with self.session() as session:
+            session.add(
+                FindingDecision(
+                    case_id=case_id, finding_key=key, user=user, at=now(), verdict=verdict,
+                    reason=reason.strip(),
+                )
+            )  # fmt: skip
+            action = f"finding: {verdict}"
+            session.add(AuditEntry(at=now(), user=user, action=action, case_id=case_id))
 
     # -- reviews and audit ---------------------------------------------------------------
 

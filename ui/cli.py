@@ -74,7 +74,7 @@ def _add_import(commands: "Commands") -> None:
     add = _command(
         commands,
         "import_cases",
-        "import FHIR R4 bundles, T1-weighted scans (NIfTI, DICOM) and BIDS datasets as cases",
+        "import FHIR R4 bundles, tables, T1-weighted scans (NIfTI, DICOM), BIDS datasets as cases",
         "consilium import site bundle.json --scan T1w.nii.gz",
     )
     add.add_argument("site", type=Path, metavar="SITE")
@@ -83,12 +83,35 @@ def _add_import(commands: "Commands") -> None:
         type=Path,
         nargs="*",
         metavar="PATH",
-        help="FHIR R4 bundle, NIfTI file, folder of a DICOM study, or root of a BIDS dataset",
+        help="FHIR R4 bundle, folder of a FHIR bulk export (NDJSON), NIfTI file, folder of a "
+        "DICOM study, root of a BIDS dataset, or, with --mapping, a CSV or TSV table",
     )
     add.add_argument(
         "--scan", type=Path, help="NIfTI or DICOM folder of the one bundle given, or alone"
     )
     add.add_argument("--pairs", type=Path, help="CSV with columns bundle, scan, diagnoses")
+    add.add_argument(
+        "--mapping", type=Path, metavar="FILE", help="TOML that says what a table's columns mean"
+    )
+    add.add_argument(
+        "--without", action="append", default=[], metavar="COLUMN", help="leave a column out"
+    )
+    add.add_argument("--server", metavar="URL", help="FHIR R4 server to fetch patients from")
+    add.add_argument(
+        "--patient", action="append", default=[], metavar="ID",
+        help="FHIR id or identifier (system|value) of a patient of the server; again for more",
+    )  # fmt: skip
+    add.add_argument(
+        "--patients", type=Path, metavar="FILE", help="such ids, one a line, out of sight"
+    )
+    add.add_argument(
+        "--token-file", type=Path, metavar="FILE",
+        help="bearer token of the server (default: the variable CONSILIUM_FHIR_TOKEN)",
+    )  # fmt: skip
+    add.add_argument(
+        "--diagnoses", type=Path, metavar="FILE",
+        help="TOML of what a new site diagnoses (default: the 13 labels of dementia)",
+    )  # fmt: skip
     add.add_argument("--model", type=Path, help="diagnostic model for a new site to use")
     add.add_argument(
         "--text-encoder", type=Path, help="folder of a DeepSeek-R1-Distill model (new sites)"

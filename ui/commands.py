@@ -2,9 +2,11 @@
 
 import argparse
 import getpass
+import os
 import resource
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from clinical.diagnoses import Scheme, load_scheme
+from clinical.mapping import load_mapping
+from clinical.ndjson import is_ndjson
+from clinical.rest import Server
 from clinical.text_encoder import load_text_encoder
 from fusion import intake
 from fusion.assistant import Assistant
@@ -19,13 +24,16 @@ from fusion.case import Case
 from fusion.checkpoint import load
 from fusion.develop import Developed, develop, evaluate_folder
 from fusion.evaluate import comparison_markdown, markdown
+from fusion.exports import bundle_sources, export_sources
 from fusion.intake import Source, Tools
-from fusion.store import Site
+from fusion.remote import TOKEN, fetched, read_patients, read_token
+from fusion.store import SCHEME, Site
 from fusion.train import TrainConfig
 from imaging.bids import is_bids
 from ui.accounts import Accounts
 
 FEW = 3  # imports of more cases print one line a case
+MANY = 20  # imports of more cases count their findings instead of listing them
 
 
 def one_line(error: Exception) -> str:
@@ -37,13 +45,19 @@ def one_line(error: Exception) -> str:
 
 def import_cases(args: argparse.Namespace) -> int:
     """Register every source, then prepare what has no evidence yet."""
+    _check_call(args)
     sources = _sources(args)
     site = Site.create(args.site, text_encoder=_checked_encoder(args))
+    scheme, refused = _scheme(site, args.diagnoses), 0
     if args.model:
         _install_model(site, args.model)
-    scheme, tools = load_scheme(), Tools(_encoder_folder(site))
+    tools = Tools(_encoder_folder(site))
     with tools.timed("import"):
-        refused = sum(not _register(site, source, scheme, len(sources)) for source in sources)
+        if args.mapping:
+            sources, refused = _rows(site, args)
+        if args.server:
+            refused += _from_server(site, args, scheme)
+        refused += sum(not _register(site, source, scheme, len(sources)) for source in sources)
     if len(sources) > FEW:
         print(f"{len(sources)} cases to import, {refused} refused")
     waiting = intake.unprepared(site, tools.encoder.sha256)
@@ -68,16 +82,81 @@ def _checked_encoder(args: argparse.Namespace) -> str:
     return folder
 
 
+def _scheme(site: Site, path: Path | None) -> Scheme:
+    """What a site diagnoses; a site without cases may be given a file of its own."""
+    if path is not None and load_scheme(path) != site.scheme:
+        if site.cases():
+            raise ValueError(f"{site.folder} diagnoses something else; import into a new site")
+        shutil.copyfile(path, site.folder / SCHEME)
+    return site.scheme
+
+
+def _rows(site: Site, args: argparse.Namespace) -> tuple[list[Source], int]:
+    """The rows of all tables named, and how many tables or rows were refused."""
+    mapping = load_mapping(args.mapping).without(*args.without)
+    sources, refused = [], 0
+    for path in args.paths:
+        try:
+            found, report = intake.table_sources(site, path, mapping, args.mapping)
+        except ValueError as error:
+            print(f"refused: {path}: {one_line(error)}", file=sys.stderr)
+            refused += 1
+            continue
+        sources += found
+        refused += len(report.refused)
+        print(f"{path.name}: {len(found)} cases", *report.summary(), sep="\n  ")
+    return sources, refused
+
+
+def _from_server(site: Site, args: argparse.Namespace, scheme: Scheme) -> int:
+    """Fetch and register patients one by one; how many were refused. No message has an id."""
+    server = Server(args.server, read_token(args.token_file, os.environ.get(TOKEN, "")))
+    patients = [*args.patient, *(read_patients(args.patients) if args.patients else ())]
+    refused = 0
+    for n, patient in enumerate(patients, 1):
+        name = f"patient {n} of {len(patients)}"
+        try:
+            with fetched(site, server, patient, name) as (source, found):
+                print(f"{name}: {found.pages} pages", *found.remarks, sep="\n  ")
+                refused += not _register(site, source, scheme, len(patients))
+        except ValueError as error:
+            print(f"refused: {name}: {one_line(error)}", file=sys.stderr)
+            refused += 1
+    return refused
+
+
+def _check_call(args: argparse.Namespace) -> None:
+    """Refuse a call that cannot go well before a site is made of it."""
+    if bool(args.server) != bool(args.patient or args.patients):
+        raise ValueError("--server goes with --patient or --patients, and they with --server")
+    if args.diagnoses:
+        load_scheme(args.diagnoses)
+    if args.server:
+        Server(args.server)
+    if args.mapping:
+        load_mapping(args.mapping).without(*args.without)
+        missing = [path for path in args.paths if not path.is_file()]
+        if missing or not args.paths or args.scan or args.pairs:
+            raise ValueError(
+                f"{missing[0]}: no such file" if missing else "--mapping goes with tables only"
+            )
+
+
 def _sources(args: argparse.Namespace) -> list[Source]:
-    """The cases named on the command line, whose files all exist."""
+    """The cases named on the command line, whose files all exist; those of tables come later."""
+    if args.mapping:
+        return []
     if args.scan and len(args.paths) > 1:
         raise ValueError("--scan goes with one bundle; list several pairs in a CSV for --pairs")
     sources = intake.read_pairs(args.pairs) if args.pairs else []
     if args.scan:
         sources.append(Source(args.paths[0] if args.paths else None, args.scan))
     else:
-        sources += [source for path in args.paths for source in _sources_at(path)]
-    if not sources and not (args.site / "site.toml").exists():
+        lines = [path for path in args.paths if is_ndjson(path) and not is_bids(path)]
+        sources += _exported(lines) if lines else []
+        others = [path for path in args.paths if path not in lines]
+        sources += [source for path in others for source in _sources_at(path)]
+    if not sources and not args.server and not (args.site / "site.toml").exists():
         raise ValueError("nothing to import: give a bundle, a scan, a BIDS dataset or --pairs")
     for source in sources:
         if source.bundle is not None and not source.bundle.is_file():
@@ -95,7 +174,22 @@ def _sources_at(path: Path) -> list[Source]:
         return sources
     if path.is_dir() or path.name.lower().endswith((".nii", ".nii.gz")):
         return [Source(scan=path)]
-    return [Source(bundle=path)]
+    if path.name.lower().endswith((".csv", ".tsv")):
+        raise ValueError(f"{path} is a table; say what its columns mean with --mapping FILE")
+    try:
+        sources, report = bundle_sources(path)
+    except ValueError:
+        return [Source(bundle=path)]  # refused, and said why, when it is its turn
+    if report is not None:
+        print(f"{path}: {len(sources)} patients", *report.summary(), sep="\n  ")
+    return sources
+
+
+def _exported(paths: list[Path]) -> list[Source]:
+    """The patients of a FHIR bulk export; what becomes of each line is said."""
+    sources, report = export_sources(*paths)
+    print(f"NDJSON export: {len(sources)} patients", *report.summary(), sep="\n  ")
+    return sources
 
 
 def _register(site: Site, source: Source, scheme: Scheme, n_sources: int) -> bool:
@@ -106,11 +200,16 @@ def _register(site: Site, source: Source, scheme: Scheme, n_sources: int) -> boo
         print(f"refused: {source}: {one_line(error)}", file=sys.stderr)
         return False
     case, details = f"case {registered.case_id}", list(registered.remarks)
-    if not registered.changed:
+    told_by_table = not source.has_bundle and source.scan is None
+    if told_by_table and n_sources > FEW:
+        pass  # a line for each row of a table is nothing to read
+    elif not registered.changed:
         print(f"{case}: already here, nothing changed")
     elif registered.report is None:
         print(f"{case}: known diagnoses taken over")
-    elif source.bundle is None:
+    elif told_by_table:
+        print(f"{case}: {source.name}")
+    elif not source.has_bundle:
         print(f"{case}: {source.name or 'a scan'}, no record")
     else:
         head, *lines = registered.report.summary()
@@ -123,7 +222,7 @@ def _register(site: Site, source: Source, scheme: Scheme, n_sources: int) -> boo
 
 def _prepare_all(site: Site, tools: Tools, case_ids: Sequence[str], scheme: Scheme) -> int:
     """Make the evidence of cases, with a progress bar; how many could not be prepared."""
-    failed = 0
+    failed, found = 0, Counter[str]()
     for case_id in tqdm(case_ids, "preparing", unit="case", disable=not case_ids):
         try:
             intake.prepare_case(site, case_id, tools, scheme)
@@ -131,10 +230,13 @@ def _prepare_all(site: Site, tools: Tools, case_ids: Sequence[str], scheme: Sche
             failed += 1
             tqdm.write(f"not prepared: case {case_id}: {one_line(error)}", file=sys.stderr)
             continue
-        for finding in site.findings(case_id):
+        found.update(site.findings(case_id))
+        for finding in site.findings(case_id) if len(case_ids) <= MANY else ():
             tqdm.write(f"case {case_id}: {finding}")
         if site.row(case_id).is_blocked:
             tqdm.write(f"case {case_id}: BLOCKED until a person decides whose scan it is")
+    for finding, n in found.most_common(MANY) if len(case_ids) > MANY else ():
+        print(f"{n} cases: {finding}")
     return failed
 
 
@@ -157,15 +259,19 @@ def _install_model(site: Site, model: Path) -> None:
         shutil.copytree(model, site.model_folder)
 
 
-def _known_cases(folders: Sequence[Path], scheme: Scheme) -> list[Case]:
-    """The cases of several sites whose diagnoses are known."""
-    return [case for folder in folders for case in Site.open(folder).training_cases(scheme)]
+def _known_cases(folders: Sequence[Path]) -> tuple[list[Case], Scheme]:
+    """The cases of several sites whose diagnoses are known, and what all of them diagnose."""
+    sites = [Site.open(folder) for folder in folders]
+    scheme = sites[0].scheme
+    for site in sites:
+        if site.scheme != scheme:
+            raise ValueError(f"{site.folder} and {sites[0].folder} diagnose different things")
+    return [case for site in sites for case in site.training_cases(scheme)], scheme
 
 
 def train(args: argparse.Namespace) -> int:
     """Split, fit, calibrate, evaluate, write."""
-    scheme = load_scheme()
-    cases = _known_cases(args.sites, scheme)
+    cases, scheme = _known_cases(args.sites)
     config = TrainConfig(seed=args.seed)
     if args.epochs:
         config = replace(config, epochs=args.epochs)
@@ -182,9 +288,10 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print AUROC and calibration."""
-    scheme = load_scheme()
     model = args.model or args.sites[0] / "model"
-    cases = _known_cases(args.sites, scheme)
+    cases, scheme = _known_cases(args.sites)
+    if (model / SCHEME).exists() and load(model).scheme != scheme:
+        raise ValueError(f"{model} diagnoses something else than {args.sites[0]}")
     _print_scores(evaluate_folder(model, cases, unseen=args.unseen))
     return 0
 

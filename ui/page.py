@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import gradio as gr
 
 from clinical.diagnoses import Scheme
+from clinical.findings import VERDICTS
 from fusion.assistant import Diagnosis
 from fusion.case import Case
 from fusion.store import BlockedError, Site
 from imaging.norms import load_norms
-from ui import sources, views
-from ui.reading import read_scan
+from ui import contradictions, sources, views
+from ui.reading import read_scan, read_weights
 from ui.texts import Texts, load_texts
 from ui.views import OpenCase, esc
 from ui.volumes import volumes_card
@@ -62,6 +63,10 @@ class Widgets:
     worklist: gr.HTML
     notice: gr.HTML
     banner: gr.HTML
+    contradictions: gr.Column
+    contradicting: gr.HTML
+    finding_reason: gr.Textbox
+    finding_said: gr.HTML
     whose: gr.Column
     whose_facts: gr.HTML
     whose_reason: gr.Textbox
@@ -139,6 +144,7 @@ def _body(texts: Texts, scheme: Scheme) -> dict[str, Any]:
     """Everything about the open case."""
     w: dict[str, Any] = {"banner": _html(elem_id="banner")}
     w |= _whose(texts)
+    w |= _contradictions(texts)
     with gr.Row(elem_id="upper"):
         with gr.Column(scale=6, min_width=420):
             w["viewer"] = _html(elem_id="scan")
@@ -168,6 +174,18 @@ def _whose(texts: Texts) -> dict[str, Any]:
             w["not_mine"] = gr.Button(texts("whose_other"), elem_id="not-mine")
         w["whose_said"] = _html()
     return w
+
+
+def _contradictions(texts: Texts) -> dict[str, Any]:
+    """Where a person decides which side of a contradiction is right."""
+    w: dict[str, Any] = {}
+    with gr.Column(visible=False, elem_classes="card", elem_id="contradictions") as column:
+        w["contradicting"] = _html(js_on_load=PICK, elem_id="contradicting")
+        w["finding_reason"] = gr.Textbox(
+            label=texts("finding_reason"), lines=1, max_length=4000, elem_id="finding-reason"
+        )
+        w["finding_said"] = _html(elem_id="finding-said")
+    return {"contradictions": column, **w}
 
 
 def _tabs(texts: Texts) -> dict[str, Any]:
@@ -233,9 +251,11 @@ class Actions:
             problem = str(error)
         label = views.leading(found, self.assistant.scheme) if found else ""
         has_scan = self.site.scan_path(case_id) is not None
+        doubted, regions = read_weights(self.site, case_id)
         return OpenCase(
             row, record, found, problem, tuple(self.site.reviews(case_id)), label, has_scan,
-            read_scan(self.site, case_id),
+            read_scan(self.site, case_id), tuple(self.site.finding_decisions(case_id)), doubted,
+            regions,
         )  # fmt: skip
 
     def show(self, case: OpenCase) -> dict[str, Any]:
@@ -252,6 +272,10 @@ class Actions:
             "whose_facts": whose_scan(case.row.facts.disagreements, texts),
             "whose_reason": "",
             "whose_said": "",
+            "contradictions": gr.update(visible=any(f.can_be_resolved for f in case.row.found)),
+            "contradicting": contradictions.card(case, texts),
+            "finding_reason": "",
+            "finding_said": "",
             "viewer": views.viewer(case, texts),
             "assessment": views.assessment(case, scheme, texts),
             "evidence": sources.evidence_list(case, scheme, texts),
@@ -398,6 +422,24 @@ class Events:
             actions.site.decide_identity(case_id, same=same, user=_user(request), reason=reason)
         return self.answer(self._opened(case_id, search, status, request))
 
+    def resolve(
+        self, case: OpenCase | None, reason: str, search: str, status: str,
+        event: gr.EventData, request: gr.Request,
+    ) -> list[Any]:  # fmt: skip
+        """Store what a person says of a contradiction: open the case anew, with its new weights."""
+        key, _, chosen = str(event.pick).partition(" ")
+        verdict = next((known for known in VERDICTS if known == chosen), None)
+        if case is None or verdict is None:
+            return self.answer({})
+        actions, case_id = self.actions, case.row.case_id
+        if not reason.strip():
+            refused = f'<p class="refused">{esc(actions.texts("need_whose_reason"))}</p>'
+            return self.answer({"finding_said": refused})
+        if key not in {finding.key for finding in actions.site.row(case_id).found}:
+            return self.answer({})
+        actions.site.resolve(case_id, key, verdict=verdict, user=_user(request), reason=reason)
+        return self.answer(self._opened(case_id, search, status, request))
+
     def pick_label(self, case: OpenCase | None, event: gr.EventData) -> list[Any]:
         """Show the evidence of the chosen diagnosis."""
         scheme, texts, key = self.actions.assistant.scheme, self.actions.texts, str(event.pick)
@@ -458,6 +500,7 @@ def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
     events, listed = Events(actions, names), [w.search, w.status, w.state]
     decision = [w.state, w.verdict, w.syndrome, w.causes, w.reason, w.search, w.status]
     whose = [w.state, w.whose_reason, w.search, w.status]
+    finding = [w.state, w.finding_reason, w.search, w.status]
     for event, answer, inputs, outputs in (
         (page.load, events.arrive, None, everything),
         (w.search.input, actions.worklist, listed, w.worklist),
@@ -469,6 +512,7 @@ def _connect(page: gr.Blocks, w: Widgets, actions: Actions) -> None:
         (w.store.click, events.store, decision, everything),
         (w.is_mine.click, events.keep_scan, whose, everything),
         (w.not_mine.click, events.take_scan_away, whose, everything),
+        (w.contradicting.select, events.resolve, finding, everything),
     ):
         event(answer, inputs, outputs, concurrency_limit=SEVERAL, **PRIVATE)
 

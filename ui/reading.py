@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from clinical.findings import Finding
+from fusion.case import Pointer
+from fusion.consistency import weights
 from fusion.store import ScanTime, Site, SiteError
 from imaging.change import Course, Visit, follow, load_retest
-from imaging.encoder import RegionTokens
+from imaging.encoder import RegionPointer, RegionTokens
 from imaging.norms import load_norms
 from imaging.pictures import CAPTION, Measured, draw_overlay
 from imaging.read import read_nifti
@@ -34,7 +37,7 @@ class ScanReading:
     measured: Measured
     confidence: Mapping[str, float]
     grade: float | None
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     prior: Measured | None = None
     course: Course | None = None
 
@@ -47,7 +50,7 @@ class ScanReading:
 def read_scan(site: Site, case_id: str) -> ScanReading | None:
     """The measures of a case's scan; None where there is none that may be shown."""
     try:
-        row, tokens = site.row(case_id), site.case(case_id).tokens.get("scan")
+        row, tokens = site.row(case_id), site.evidence(case_id).get("scan")
         if not isinstance(tokens, RegionTokens):
             return None
         time, before = site.scan_time(case_id), site.prior_scan(case_id)
@@ -78,6 +81,25 @@ def read_scan(site: Site, case_id: str) -> ScanReading | None:
     )
 
 
+def read_weights(
+    site: Site, case_id: str
+) -> tuple[dict[Pointer, float], tuple[RegionPointer, ...]]:
+    """What findings leave of the weight of evidence, where not all; and the scan's measures."""
+    try:
+        tokens = site.evidence(case_id)
+    except SiteError:
+        return {}, ()
+    left = weights(tokens, site.row(case_id).found, site.verdicts(case_id))
+    doubted = {
+        pointer: factor
+        for modality, t in tokens.items()
+        for pointer, factor in zip(t.pointers, left[modality], strict=True)
+        if factor < 1.0
+    }
+    regions = tokens["scan"].pointers if "scan" in tokens else ()
+    return doubted, tuple(p for p in regions if isinstance(p, RegionPointer))
+
+
 def overlay_picture(case_id: str, reading: ScanReading, scan: Path, regions: Path) -> bytes:
     """A PNG of the scan's slices through the hippocampi, which says how sure its borders are.
 
@@ -99,7 +121,7 @@ def overlay_picture(case_id: str, reading: ScanReading, scan: Path, regions: Pat
 
 def _measured(site: Site, time: ScanTime, sex: str) -> Measured | None:
     """What another scan of the same patient measured."""
-    tokens = site.case(time.case_id).tokens.get("scan")
+    tokens = site.evidence(time.case_id).get("scan")
     if not isinstance(tokens, RegionTokens):
         return None
     return Measured(_volumes(tokens), time.age_years, sex)

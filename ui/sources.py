@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 
+from clinical.analytes import LOCAL_CODE
 from clinical.diagnoses import Scheme
 from clinical.evidence import AnalytePointer, FactPointer, SentencePointer
-from clinical.record import Note, Observation, PatientRecord, ReferenceRange
-from clinical.units import analyte
+from clinical.record import LOCAL, Note, Observation, PatientRecord, ReferenceRange
+from clinical.units import analyte, reference_range
 from fusion.case import Pointer
 from fusion.explain import Evidence
 from imaging.encoder import RegionPointer
@@ -31,7 +32,7 @@ def evidence_list(case: OpenCase, scheme: Scheme, texts: Texts) -> str:
         return f'<p class="quiet">{esc(texts("no_evidence"))}</p>'
     widest = max(abs(piece.effect) for piece in pieces) or 1.0
     rows = [
-        _evidence_row(n, piece, case.record, widest, texts)
+        _evidence_row(n, piece, case, widest, texts)
         for n, piece in enumerate(pieces[:MOST_EVIDENCE])
     ]
     rest = rows[SHOWN_EVIDENCE:]
@@ -49,23 +50,24 @@ def evidence_list(case: OpenCase, scheme: Scheme, texts: Texts) -> str:
     )
 
 
-def _evidence_row(
-    n: int, piece: Evidence, record: PatientRecord, widest: float, texts: Texts
-) -> str:
+def _evidence_row(n: int, piece: Evidence, case: OpenCase, widest: float, texts: Texts) -> str:
     """One line: what it is, how strong it is, whether it speaks for or against."""
     side = "for" if piece.effect >= 0 else "against"
     width = 50.0 * abs(piece.effect) / widest
+    left = case.weights.get(piece.pointer, 1.0)
+    doubted = f'<i class="doubted">{esc(texts("weight", n=f"{left:g}"))}</i>' if left < 1 else ""
     region = ""
     if isinstance(piece.pointer, RegionPointer):
         region = f' data-region="{REGION_INDEX.get(piece.pointer.region, -1) + 1}"'
     return (
         f'<button type="button" class="piece" data-pick="{n}"{region}>'
         f'<span class="tag {piece.modality}">{esc(texts(f"short.{piece.modality}"))}</span>'
-        f'<span class="what">{describe(piece.pointer, record, texts)}</span>'
+        f'<span class="what">{describe(piece.pointer, case.record, texts)}</span>'
         f'<span class="effect {side}" title="{esc(texts(side))}">'
         f'<span class="axis"><i style="width:{width:.1f}%"></i></span>'
         f"<b>{100 * piece.effect:+.1f} {esc(texts('pp'))}</b></span>"
-        f'<span class="part">{esc(texts("share"))} {100 * piece.share:.0f} %</span></button>'
+        f'<span class="part">{esc(texts("share"))} {100 * piece.share:.0f} %{doubted}</span>'
+        "</button>"
     )
 
 
@@ -80,7 +82,7 @@ def describe(pointer: Pointer, record: PatientRecord, texts: Texts) -> str:
     if isinstance(pointer, AnalytePointer):
         seen = _observations(record, pointer.loinc)
         name = texts.analyte(pointer.loinc, seen[-1].name if seen else pointer.loinc)
-        return f"<b>{esc(name)}</b> {_latest(seen, texts)}"
+        return f"<b>{esc(name)}</b> {_latest(seen, record, texts)}"
     return _fact(pointer, record, texts)
 
 
@@ -118,6 +120,8 @@ def source(piece: Evidence, case: OpenCase, texts: Texts) -> str:
         return note_view(note, texts, (pointer.start, pointer.end)) if note else ""
     if isinstance(pointer, AnalytePointer):
         return _course(pointer.loinc, case.record, texts)
+    if _observations(case.record, pointer.code):  # a finding in words, a number without a code
+        return _course(pointer.code, case.record, texts)
     return _fact_source(pointer, case.record, texts)
 
 
@@ -165,7 +169,7 @@ def all_notes(record: PatientRecord, texts: Texts) -> str:
 def all_labs(record: PatientRecord, texts: Texts) -> str:
     """Every analyte and score: latest value, range, course."""
     codes = sorted({o.loinc for o in record.observations}, key=lambda c: _order(c, record))
-    rows = "".join(_lab_row(_observations(record, code), texts) for code in codes)
+    rows = "".join(_lab_row(_observations(record, code), record, texts) for code in codes)
     if not rows:
         return _nothing(texts)
     head = "".join(
@@ -180,11 +184,11 @@ def _order(loinc: str, record: PatientRecord) -> tuple[bool, str]:
     return not (known and known.cognitive), _observations(record, loinc)[-1].name.lower()
 
 
-def _lab_row(seen: Sequence[Observation], texts: Texts) -> str:
+def _lab_row(seen: Sequence[Observation], record: PatientRecord, texts: Texts) -> str:
     """One analyte of the table."""
     latest = seen[-1]
     values = [o.value for o in seen if o.value is not None]
-    low_high = reference(seen)
+    low_high = reference(seen, record)
     return (
         f"<tr><td>{esc(texts.analyte(latest.loinc, latest.name))}</td>"
         f"<td>{_value(latest)} {_flag(latest, low_high, texts)}</td>"
@@ -198,19 +202,24 @@ def _course(loinc: str, record: PatientRecord, texts: Texts) -> str:
     seen = _observations(record, loinc)
     if not seen:
         return _nothing(texts)
-    low_high, latest = reference(seen), seen[-1]
+    low_high, latest = reference(seen, record), seen[-1]
     points = [(o.date, o.value) for o in seen if o.date is not None and o.value is not None]
     rows = "".join(
         f"<tr><td>{day(o.date, texts)}</td><td>{_value(o)} {_flag(o, low_high, texts)}</td></tr>"
         for o in reversed(seen)
     )
     return (
-        f"<h3>{esc(texts.analyte(loinc, latest.name))} <small>LOINC {esc(loinc)}</small></h3>"
+        f"<h3>{esc(texts.analyte(loinc, latest.name))} <small>{esc(_code(loinc))}</small></h3>"
         f"<p>{esc(texts('reference'))}: {_range(low_high, latest.unit, texts)}</p>"
         f"{trend(points, low_high, unit(latest.unit), texts)}"
         f"<table><thead><tr><th>{esc(texts('date'))}</th><th>{esc(texts('value'))}</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
+
+
+def _code(loinc: str) -> str:
+    """A code with its terminology; our own says nothing to a physician."""
+    return "" if loinc.startswith((LOCAL, LOCAL_CODE)) else f"LOINC {loinc}"
 
 
 def _observations(record: PatientRecord, loinc: str) -> list[Observation]:
@@ -219,20 +228,22 @@ def _observations(record: PatientRecord, loinc: str) -> list[Observation]:
     return sorted(mine, key=lambda o: str(o.date or ""))
 
 
-def reference(seen: Sequence[Observation]) -> ReferenceRange | None:
-    """The sender's newest range; else that of adults in `clinical.units`."""
+def reference(seen: Sequence[Observation], record: PatientRecord) -> ReferenceRange | None:
+    """The sender's newest range; else that of people of this sex and age in `clinical.units`."""
     sent = [o.reference for o in seen if o.reference is not None]
     if sent:
         return sent[-1]
     known = analyte(seen[-1].loinc) if seen else None
-    return ReferenceRange(known.low, known.high) if known else None
+    measured = seen[-1].date if seen else None
+    age = (record.age_on(measured) if measured else None) or record.age_years
+    return reference_range(known, record.sex, age) if known else None
 
 
-def _latest(seen: Sequence[Observation], texts: Texts) -> str:
+def _latest(seen: Sequence[Observation], record: PatientRecord, texts: Texts) -> str:
     """Latest value, its range and date."""
     if not seen:
         return ""
-    low_high, latest = reference(seen), seen[-1]
+    low_high, latest = reference(seen, record), seen[-1]
     return (
         f"{_value(latest)} {_flag(latest, low_high, texts)} "
         f'<span class="dim">({_range(low_high, latest.unit, texts)}) '
@@ -243,8 +254,9 @@ def _latest(seen: Sequence[Observation], texts: Texts) -> str:
 def _value(seen: Observation) -> str:
     """A value with its unit, escaped."""
     if seen.value is None:
-        return esc(seen.text or "")
-    return f"{number(seen.value)} {esc(unit(seen.unit))}".strip()
+        return esc(seen.text or seen.absent_reason)
+    side = esc(seen.comparator or "")  # "<0.1": the value is a limit of detection
+    return f"{side}{number(seen.value)} {esc(unit(seen.unit))}".strip()
 
 
 def _flag(seen: Observation, low_high: ReferenceRange | None, texts: Texts) -> str:

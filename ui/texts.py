@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinical.findings import Finding, english
+from clinical.units import analyte
 from imaging.pictures import COLOURS
 from imaging.regions import REGIONS
 
@@ -38,6 +40,25 @@ class Texts:
         if side not in ("left", "right"):
             return self.words.get(f"region.{key}", key.capitalize())
         return self(f"side.{side}", region=self.words.get(f"region.{rest}", rest))
+
+    def finding(self, found: Finding) -> str:
+        """What a check found, in a sentence.
+
+        Example:
+            >>> load_texts("zh").finding(Finding("missing", "missing", (("part", "sex"),)))
+            '记录中没有性别。'
+        """
+        return found.say(self.language, self._word)
+
+    def _word(self, name: str, value: str) -> str:
+        """The word for a value that goes into a finding's sentence."""
+        if name.startswith("analyte"):
+            known = analyte(value)
+            return self.analyte(value, known.name if known else value)
+        if name == "region":
+            return self.region(value)
+        kind = name.split("_")[0]
+        return self(f"{kind}.{value}") if kind in ("part", "entry", "sex") else english(name, value)
 
     def analyte(self, loinc: str, name: str) -> str:
         """An analyte by its LOINC code, in the sender's word where we have none."""

@@ -7,14 +7,16 @@ into the markup. It also disarms the template marks of the page's own framework.
 import datetime as dt
 import html
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from clinical.diagnoses import Scheme
+from clinical.findings import Finding
 from clinical.record import PatientRecord
 from fusion.assistant import Diagnosis
-from fusion.case import MODALITIES
-from fusion.store import CaseRow, Review
+from fusion.case import MODALITIES, Pointer
+from fusion.store import CaseRow, FindingDecision, Review
+from imaging.encoder import RegionPointer
 from ui.reading import ScanReading
 from ui.texts import LANGUAGES, Texts
 
@@ -35,6 +37,9 @@ class OpenCase:
         label: Key of the diagnosis whose evidence is shown.
         has_scan: Whether there is a scan to look at.
         reading: What was measured in it; None where nothing was.
+        decisions: What persons decided about its findings, oldest first.
+        weights: What findings leave of the weight of a piece of evidence, where not all of it.
+        regions: What the scan measured, whatever findings say of it.
     """
 
     row: CaseRow
@@ -45,6 +50,9 @@ class OpenCase:
     label: str = ""
     has_scan: bool = False
     reading: ScanReading | None = None
+    decisions: tuple[FindingDecision, ...] = ()
+    weights: Mapping[Pointer, float] = field(default_factory=dict)
+    regions: tuple[RegionPointer, ...] = ()
 
     def with_label(self, label: str) -> "OpenCase":
         """The same case with another diagnosis selected."""
@@ -163,15 +171,16 @@ def banner(case: OpenCase, texts: Texts) -> str:
         f'<p class="facts">{"".join(f"<span>{fact}</span>" for fact in facts)}</p></div>'
         f'<div class="presence"><p class="chips">{chips}</p>'
         f"<p>{esc(said or texts('all_present'))}</p></div>"
-        f"{_findings(case.row.findings, texts)}</section>"
+        f"{_findings(case.row.found, texts)}</section>"
     )
 
 
-def _findings(findings: Sequence[str], texts: Texts) -> str:
-    """What the checks found, folded."""
+def _findings(found: Sequence[Finding], texts: Texts) -> str:
+    """What the checks found and nobody can decide, folded; the rest has a card of its own."""
+    findings = [finding for finding in found if not finding.can_be_resolved]
     if not findings:
         return ""
-    lines = "".join(f"<li>{esc(finding)}</li>" for finding in findings)
+    lines = "".join(f"<li>{esc(texts.finding(finding))}</li>" for finding in findings)
     return (
         f'<details class="findings"><summary>{esc(texts("findings", n=len(findings)))}</summary>'
         f"<ul>{lines}</ul></details>"

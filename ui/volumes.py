@@ -55,7 +55,7 @@ def _grade(reading: ScanReading, texts: Texts) -> str:
     if reading.grade is None:
         return ""
     said = texts("scan_quality", grade=f"{reading.grade:.2f}")
-    reasons = "".join(f"<li>{esc(finding)}</li>" for finding in reading.findings)
+    reasons = "".join(f"<li>{esc(texts.finding(finding))}</li>" for finding in reading.findings)
     why = f"<ul>{reasons}</ul>" if reasons else f" {esc(texts('scan_faultless'))}"
     return f'<div class="grade"><b>{esc(said)}</b>{why}</div>'
 

@@ -145,7 +145,7 @@ def test_a_scan_that_names_nobody_is_a_finding_and_no_block(site, bundle, tmp_pa
     row = site.row(register(site, Source(bundle(), nameless), SCHEME).case_id)
 
     assert not row.is_blocked
-    assert "nothing to compare" in row.facts.findings[0]
+    assert "nothing to compare" in str(row.facts.findings[0])
 
 
 def test_a_record_without_numbers_is_no_contradiction() -> None:
@@ -224,7 +224,7 @@ def test_a_study_that_cannot_be_read_costs_only_the_scan(site, bundle, tmp_path)
     row = site.row(register(site, Source(bundle(), empty), SCHEME).case_id)
 
     assert row.scan_sha256 is None
-    assert "could not be used" in row.facts.findings[0]
+    assert "could not be used" in str(row.facts.findings[0])
 
 
 def write_dataset(root, sessions=("1", "2")):
@@ -282,7 +282,7 @@ def test_norms_get_the_age_at_the_scan_and_an_unusable_scan_is_absent(
     monkeypatch.setattr(intake, "segment", lambda net, prepared: segmentation)
     useless = ScanFinding("contrast", "The scan cannot be used and counts as absent.")
     found = ScanCheck(() if has_scan else (useless,), quality)
-    monkeypatch.setattr(intake.scan_check, "check", lambda *_: found)
+    monkeypatch.setattr(intake, "check_scan", lambda *_: found)
     monkeypatch.setattr(
         intake, "region_tokens",
         lambda _, age, sex, quality: seen.append((age, sex)) or make_case(1).tokens["scan"],

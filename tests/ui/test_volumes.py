@@ -8,6 +8,7 @@ import pytest
 from conftest import ATTACK, add_case
 from fastapi.testclient import TestClient
 
+from clinical.findings import plain
 from fusion.identity import Disagreement
 from fusion.store import CaseRow, ScanFacts, dump_facts
 from imaging.change import Change, Course
@@ -32,7 +33,7 @@ def reading(age_years: float | None = 72.0, sex: str = "female", **given: object
     volumes = {key: float(NORMS.curve(key, *asked)[0][0]) for key in NORMS.regions}
     volumes["left hippocampus"] *= 0.7
     sure = dict.fromkeys(volumes, 0.9)
-    return ScanReading(Measured(volumes, age_years, sex), sure, 0.83, (ATTACK,), **given)
+    return ScanReading(Measured(volumes, age_years, sex), sure, 0.83, (plain(ATTACK),), **given)
 
 
 def row(card: str, structure: str) -> str:
