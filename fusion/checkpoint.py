@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from clinical.diagnoses import Scheme, SchemeError, dump_scheme, load_scheme
+from clinical.units import table_version
 from fusion.calibrate import Calibrator
 from fusion.model import DiagnosticModel, ModelConfig
 
@@ -112,6 +113,11 @@ def load(folder: Path, text_encoder_sha256: str | None = None) -> Checkpoint:
 def _model(folder: Path, config: ModelConfig) -> DiagnosticModel:
     """The network with its weights, each checked."""
     path = folder / WEIGHTS
+    if config.analytes != table_version():
+        raise CheckpointError(
+            f"{folder} was trained with another table of analytes ({config.analytes or 'older'}, "
+            f"now {table_version()}); import its cases again and train again"
+        )
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:

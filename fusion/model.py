@@ -1,7 +1,7 @@
 """The network: encoders, dynamic-weighted cross attention, one logit a diagnosis."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clinical.lab_encoder import FACT_KINDS
 from clinical.temporal import LabEncoder
-from clinical.units import ANALYTES
+from clinical.units import ANALYTES, table_version
 from fusion.attention import DynamicWeightedAttention, Form
 from fusion.case import MODALITIES, Case, CaseBatch, Modality, ModalityBatch, collate
 from imaging.encoder import POOLED, RegionEncoder
@@ -32,6 +32,7 @@ class ModelConfig:
     layers: int = 1  # times each diagnosis asks the evidence
     form: Form = "soft"  # of the dynamic weighting; hard, plain
     dropout: float = 0.3  # of what is read from the evidence
+    analytes: str = field(default_factory=table_version)  # by which laboratory tokens are counted
 
     @property
     def n_labels(self) -> int:

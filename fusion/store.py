@@ -35,6 +35,7 @@ from clinical.diagnoses import Scheme, load_scheme
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
 from clinical.findings import VERDICTS, Finding, Verdict, dump, load
 from clinical.record import PatientRecord
+from clinical.units import table_version
 from fusion.case import MODALITIES, Case, Labels, Modality, Tokens
 from fusion.consistency import of_identity, weigh, weights
 from fusion.identity import Disagreement
@@ -417,25 +418,29 @@ class Site:
         path = self.case_folder(case_id) / "tokens.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file(tensors, partial, {"pointers": json.dumps(pointers), "text_encoder": encoder})
+        about = {"text_encoder": encoder, "analytes": table_version()}
+        save_file(tensors, partial, {"pointers": json.dumps(pointers), **about})
         partial.replace(path)
 
     def _read_tokens(self, case_id: str) -> dict[Modality, Tokens]:
         """Read the file of a case's evidence."""
-        path = self.case_folder(case_id) / "tokens.safetensors"
-        if not path.exists():
+        if self.tokens_encoder(case_id) is None:
             raise SiteError(f"case {case_id} has no evidence yet; run `consilium import` again")
-        with safe_open(path, "pt") as file:
+        with safe_open(self.case_folder(case_id) / "tokens.safetensors", "pt") as file:
             pointers = json.loads(file.metadata()["pointers"])
             return {m: _tokens(m, file, pointers[m]) for m in MODALITIES if m in pointers}
 
     def tokens_encoder(self, case_id: str) -> str | None:
-        """SHA-256 of the text encoder that made the kept evidence; None where there is none."""
+        """SHA-256 of the text encoder that made the kept evidence.
+
+        None where there is no evidence, or where it counts its analytes by another table.
+        """
         path = self.case_folder(case_id) / "tokens.safetensors"
         if not path.exists():
             return None
         with safe_open(path, "pt") as file:
-            return str(file.metadata()["text_encoder"])
+            about = file.metadata()
+        return str(about["text_encoder"]) if about.get("analytes") == table_version() else None
 
     def case(self, case_id: str, scheme: Scheme | None = None) -> Case:
         """A case as evidence; with its known diagnoses where a scheme is given.

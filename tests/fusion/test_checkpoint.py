@@ -52,6 +52,15 @@ def test_another_text_encoder_is_refused(folder: Path) -> None:
         load(folder, "cd" * 32)
 
 
+def test_another_table_of_analytes_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows would be other analytes to this network."""
+    monkeypatch.setattr("fusion.checkpoint.table_version", lambda: "another")
+    with pytest.raises(CheckpointError, match="another table of analytes"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     "name",
     ["model.safetensors", "config.json", "calibration.json", "diagnoses.toml", "model_card.json"],

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from clinical.diagnoses import load_scheme
 from fusion.intake import IntakeError, Source, Tools, prepare_case, read_pairs, register, unprepared
-from fusion.store import Site
+from fusion.store import Site, SiteError
 
 CASES = Path(__file__).parents[2] / "sample_data" / "site_cases"
 BUNDLES = sorted((CASES / "bundles").glob("*.json"))
@@ -121,6 +122,24 @@ def test_an_interrupted_import_resumes(site, pair, tools) -> None:
     prepare_case(site, case_id, tools, SCHEME)
     assert unprepared(site, tools.encoder.sha256) == []
     assert unprepared(site, "another encoder") == [case_id]
+
+
+def test_a_scan_is_segmented_once(site, pair, tools, monkeypatch) -> None:
+    """Evidence counted by another table of analytes is made anew, the segmentation is not."""
+    case_id = register(site, pair, SCHEME).case_id
+    prepare_case(site, case_id, tools, SCHEME)
+    before = site.case(case_id).tokens["scan"]
+
+    monkeypatch.setattr("fusion.store.table_version", lambda: "another")
+    assert unprepared(site, tools.encoder.sha256) == [case_id]
+    with pytest.raises(SiteError, match="import"):
+        site.case(case_id)
+
+    monkeypatch.setattr("fusion.intake.segment", lambda *_: pytest.fail("segmented again"))
+    prepare_case(site, case_id, tools, SCHEME)
+    again = site.case(case_id).tokens["scan"]
+    assert torch.equal(again.features, before.features)
+    assert again.pointers == before.pointers
 
 
 def test_a_list_without_its_columns_is_refused(tmp_path) -> None:

@@ -136,3 +136,20 @@ def test_many_cases_are_inferred_in_their_order(
     logits, present = infer(model, cases, batch_size=3)
     torch.testing.assert_close(logits, infer(model, cases, batch_size=1)[0])
     assert present.sum(dim=1).tolist() == [4, 3, 2, 1, 4]
+
+
+def test_a_number_has_a_say_of_its_own(model: DiagnosticModel, make_case: MakeCase) -> None:
+    """What an analyte adds by itself is a straight line in its value; a sentence adds nothing."""
+    batch = collate([make_case(1, ("labs", "notes"), n=3)])
+    labs = batch.modalities["labs"]
+
+    def said(z: float) -> torch.Tensor:
+        features = labs.features.clone()
+        features[..., -1, 0] = z
+        return model.alone("labs", features, labs.kinds)
+
+    torch.testing.assert_close(said(2.0) - said(0.0), 2 * (said(1.0) - said(0.0)))
+    assert (said(1.0) != said(0.0)).all()
+    notes = batch.modalities["notes"]
+    assert not model.alone("notes", notes.features, notes.kinds).any()
+    assert not DiagnosticModel(model.config).alone("labs", labs.features, labs.kinds).any()
