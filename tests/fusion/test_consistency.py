@@ -31,7 +31,7 @@ def record(text: str, day: dt.date = DAY) -> PatientRecord:
 def regions(left: float, right: float, name: str = "hippocampus") -> tuple[RegionPointer, ...]:
     """A structure at two centiles, with volumes that fit them roughly."""
     return tuple(
-        RegionPointer(f"{side} {name}", 2500.0 + 15.0 * centile, centile, 0.9)
+        RegionPointer(f"{side} {name}", 2500.0 + 15.0 * centile, float(centile), 0.9)
         for side, centile in (("left", left), ("right", right))
     )
 
@@ -180,8 +180,6 @@ def test_a_decision_needs_a_reason_and_a_finding(site) -> None:
         site.resolve("abc123", SCORE.key, verdict="first", user="dr", reason=" ")
     with pytest.raises(SiteError, match="no such finding"):
         decide(site, "first", AGE.key)
-    with pytest.raises(SiteError, match="no such finding"):
-        decide(site, "perhaps")
     assert site.finding_decisions("abc123") == []
 
 

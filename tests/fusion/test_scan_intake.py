@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ from fusion.identity import compare
 from fusion.intake import Source, Tools, bids_sources, prepare_case, register
 from fusion.store import BlockedError, Site, SiteError
 from imaging.check import ScanCheck, ScanFinding
+from imaging.regions import Segmentation
 from imaging.scan import Identity
 
 SCHEME = load_scheme()
@@ -277,7 +277,8 @@ def test_norms_get_the_age_at_the_scan_and_an_unusable_scan_is_absent(
 ) -> None:
     """The record may end years after the scan."""
     case_id = register(site, Source(bundle(), study), SCHEME).case_id
-    segmentation = SimpleNamespace(region_map=np.zeros((8, 8, 8), np.uint8), affine=np.eye(4))
+    nothing = np.zeros((50, 1), np.float32)
+    segmentation = Segmentation(np.zeros((8, 8, 8), np.uint8), np.eye(4), nothing, nothing[:, 0])
     seen = []
     monkeypatch.setattr(intake, "segment", lambda net, prepared: segmentation)
     useless = ScanFinding("contrast", "The scan cannot be used and counts as absent.")
