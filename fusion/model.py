@@ -15,7 +15,7 @@ from fusion.case import MODALITIES, Case, CaseBatch, Modality, ModalityBatch, co
 from imaging.encoder import POOLED, RegionEncoder
 from imaging.regions import REGIONS
 
-ALONE_GAIN = 10.0  # so that these few weights learn at the pace that a logit needs
+ALONE_GAIN = 3.0  # so that these few weights learn at the pace that a logit needs
 TEXT_GAIN = 0.1  # a fact's words are hundreds of numbers, each of which learns
 FACT_EXTRAS = 3  # numeric value, years before index, whether there is a number
 

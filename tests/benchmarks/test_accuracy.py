@@ -116,6 +116,6 @@ def test_a_segmentation_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     assert len(made) == 1
     np.testing.assert_array_equal(first.region_map, second.region_map)
-    (tmp_path / "segment.json").write_text("other weights")
+    (tmp_path / "segment.safetensors").write_text("other weights")
     segmented.Segmenter(tmp_path, tmp_path / "kept")(file_stem("a", "noise of 5 %"), ball)
     assert len(made) == 2
