@@ -122,8 +122,9 @@ class Alone(nn.Module):
     """What each number says by itself: a logistic regression over the named evidence.
 
     With a few hundred cases attention has too much to learn; this part has one weight for each
-    analyte, region or fact and diagnosis, begins at nothing, and is part of the same sum of
-    evidence that deleting a token takes its share out of. Sentences say nothing here.
+    analyte, region or number and diagnosis, begins at nothing, and is part of the same sum of
+    evidence that deleting a token takes its share out of. Words say nothing here, neither
+    sentences nor facts without a number: they would learn by heart who has which.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -131,7 +132,7 @@ class Alone(nn.Module):
         self.labs = nn.Embedding(len(ANALYTES), 2 * config.n_labels)
         self.scan = nn.Embedding(len(REGIONS), 2 * config.n_labels)
         self.text = nn.LayerNorm(config.text_dim)
-        self.history = nn.Linear(config.text_dim, 2 * config.n_labels, bias=False)
+        self.history = nn.Linear(config.text_dim, config.n_labels, bias=False)
         for weight in (self.labs.weight, self.scan.weight, self.history.weight):
             nn.init.zeros_(weight)
 
@@ -146,8 +147,9 @@ class Alone(nn.Module):
         elif modality == "scan":
             number, weights = features[..., POOLED + 1] / 2, self.scan(kinds)
         else:
-            number = features[..., -FACT_EXTRAS]
-            weights = self.history(self.text(features[..., :-FACT_EXTRAS])) * TEXT_GAIN
+            slope = self.history(self.text(features[..., :-FACT_EXTRAS])) * TEXT_GAIN
+            counted: Tensor = ALONE_GAIN * slope * features[..., -FACT_EXTRAS, None]
+            return counted
         base, slope = (ALONE_GAIN * weights).chunk(2, dim=-1)
         said: Tensor = base + number[..., None] * slope
         return said
