@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-QUOTING = tuple(ROOT / p for p in ("README.md", "docs/model_card.md", "docs/record.md", "sample_data/README.md"))
+QUOTING = tuple(
+    ROOT / p for p in ("README.md", "docs/model_card.md", "docs/record.md", "sample_data/README.md")
+)
 NAMES = (
     "import_public_fhir", "import_speed", "consistency", "segmentation", "retest", "brain_age",
     "norms", "quality", "scan_speed", "simulated_atrophy", "case_cost", "sample_model",

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "fhir_synthea_r4.tar.xz"
 SIZES_MB = (5.7, 58.0)
 SMALL, LARGE = SIZES_MB
-# What issue 4 asks for: seconds and MB over the baseline.
+# Aims: seconds, and MB over the baseline.
 AIMS = {SMALL: (1.5, 120), LARGE: (10.0, 400)}
 OURS, EXPORT, MODELS, CHAIN = (
     "Consilium", "Consilium, as NDJSON export", "fhir.resources", "HealthChain",
