@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # it has no public name
 
+OURS = ("clinical", "imaging", "fusion", "federated", "ui")
+
 # No library may call out; set before any of them is imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ui import commands  # not before, so that `--help` is instant
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    guard_log()
     try:
         run: Callable[[argparse.Namespace], int] = getattr(commands, args.run)
         return run(args)
@@ -39,6 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"consilium: {commands.one_line(error)}", file=sys.stderr)
         return 2
+
+
+def guard_log() -> None:
+    """Take identifiers out of what other libraries log; ours name cases by opaque ids alone."""
+    from clinical.deidentify import DeidentifyFilter
+
+    guard = DeidentifyFilter()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(
+            lambda record: record.name.partition(".")[0] in OURS or guard.filter(record)
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

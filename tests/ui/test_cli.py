@@ -1,5 +1,6 @@
 """The command line: help with examples, and one clear line for every mistake."""
 
+import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,7 @@ from fusion.store import CaseRow, ScanFacts, Site, dump_facts, now
 from imaging.dicom import DicomScan
 from imaging.scan import Acquisition, Identity, Scan
 from ui.accounts import Accounts
-from ui.cli import main
+from ui.cli import guard_log, main
 
 CASES = Path(__file__).parents[2] / "sample_data" / "site_cases"
 BUNDLE = min((CASES / "bundles").iterdir())
@@ -172,3 +173,19 @@ def test_a_blocked_case_is_counted_and_decided(tmp_path, capsys) -> None:
     assert not site.row("abc123").is_blocked
     assert site.audit_trail()[-1].user == "dr.lee"
     assert main(call) == 2
+
+
+def test_what_another_library_logs_loses_its_identifiers(monkeypatch) -> None:
+    """A library's message goes through the rules; ours, which name a case by its id, do not."""
+    seen = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [Kept()])
+    guard_log()
+    logging.getLogger("someone.else").warning("GET /Patient?phone=%s", "+44 20 7946 0958")
+    logging.getLogger("fusion.intake").warning("case %s: no scan", "107f791cc275")
+    assert "7946" not in seen[0]
+    assert seen[1] == "case 107f791cc275: no scan"
