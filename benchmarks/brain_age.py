@@ -49,7 +49,7 @@ def pooled_of(segmentation: Segmentation) -> Float32[np.ndarray, " feature"]:
     """The pooled features of all region tokens in a row, zero for a region not found."""
     tokens = region_tokens(segmentation, None, None)
     table = np.zeros((len(REGIONS), POOLED), dtype=np.float32)
-    table[tokens.kinds.numpy()] = tokens.features[:, :POOLED].numpy()
+    table[tokens.kinds] = tokens.features[:, :POOLED]
     return table.ravel()
 
 

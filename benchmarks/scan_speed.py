@@ -5,6 +5,8 @@ The figures of other tools are their makers' or users', on other machines; see `
 
 import contextlib
 import json
+import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,17 +23,23 @@ import psutil
 
 from benchmarks.segmented import all_subjects, arguments, read_t1, unseen_subjects
 from imaging.grid import cut
-from imaging.network import Network
 from imaging.prepare import resample
 from imaging.read import read_nifti, write_clean
 from imaging.scan import Scan
 from imaging.segment import WINDOW, Engine, segment
 
 if TYPE_CHECKING:
-    from imaging.engines import Networks
+    from imaging.network import Network, Networks
 
-N = TypeVar("N", bound=Network)
+N = TypeVar("N", bound="Network")
 ROUNDS = 5  # timed, after one that is not
+FRESH = 3  # processes of each kind
+FRESH_ENGINES = {  # engine, and whether its files are kept
+    "OpenVINO, not kept": ("openvino", False),
+    "OpenVINO, kept": ("openvino", True),
+    "ONNX Runtime, kept": ("onnx", True),
+    "torch": ("torch", False),
+}
 PUBLISHED = (
     ("FastSurfer (asegdkt)", "95 regions, 1 mm", "90 min",
      "one CPU, as its ChRIS plugin's README has it (FNNDSC/pl-fastsurfer_inference); 16-24 GB RAM"),
@@ -49,7 +58,7 @@ def head_of_1_mm(ixi: Path, folder: Path) -> Path:
     return path
 
 
-def whole_way(path: Path, weights: Path) -> dict[str, float]:
+def whole_way(path: Path, weights: Path, engine: str, kept: Path | None) -> dict[str, float]:
     """Seconds of each step in this process, and its peak memory in MB."""
     took: dict[str, float] = {}
     began = psutil.Process().create_time()  # so that every import counts
@@ -63,13 +72,13 @@ def whole_way(path: Path, weights: Path) -> dict[str, float]:
     from imaging.engines import load_engine
     from imaging.prepare import prepare
 
-    engine = load_engine(weights)
-    lap("start: imports and weights")
+    network = load_engine(weights, engine, kept)
+    lap("start: imports and engine")
     scan = read_nifti(path)
     lap("read")
     prepared = prepare(scan)
     lap("prepare")
-    found = segment(engine, prepared)
+    found = segment(network, prepared)
     lap("segment")
     grade = check.check(scan, prepared, found)
     lap("grade")
@@ -82,7 +91,8 @@ def whole_way(path: Path, weights: Path) -> dict[str, float]:
 
 def engines(nets: "Networks", windows: list[np.ndarray]) -> dict[str, Callable[[], Engine]]:
     """Everything that can run the network here."""
-    from imaging.engines import Networks, onnx_engine, openvino_engine, torch_engine
+    from imaging.graphs import onnx_engine, openvino_engine, torch_engine
+    from imaging.network import Networks
 
     def plain(nets: Networks) -> Networks:
         return Networks(_plain(nets.whole), _plain(nets.close))
@@ -96,7 +106,7 @@ def engines(nets: "Networks", windows: list[np.ndarray]) -> dict[str, Callable[[
         "OpenVINO FP32": lambda: openvino_engine(nets, "f32"),
         "OpenVINO bf16": lambda: openvino_engine(nets),
         "OpenVINO INT8 (NNCF)": lambda: openvino_engine(
-            net, seeing=lambda model: to_int8(model, windows)
+            nets, seeing=lambda model: to_int8(model, windows)
         ),
     }
 
@@ -128,8 +138,8 @@ def training_windows(ixi: Path, n: int) -> list[np.ndarray]:
 
 def compare(ixi: Path, n_subjects: int, weights: Path) -> None:
     """Print time a scan and Dice of every engine."""
-    from imaging.engines import Networks
     from imaging.labelled import dice_of, read_pair
+    from imaging.network import Networks
 
     nets = Networks.load(weights)
     pairs = [read_pair(ixi, s) for s in unseen_subjects(ixi, n_subjects)]
@@ -157,32 +167,71 @@ def compare(ixi: Path, n_subjects: int, weights: Path) -> None:
         print(f"| {name} | {loading[name]:.1f} | {took:.2f} | {slowest / took:.1f} | {dice:.4f} |")
 
 
+def fresh_processes(ixi: Path, weights: Path) -> None:
+    """Print what a scan takes from the start of a process, with every engine, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = head_of_1_mm(ixi, Path(folder))
+        shape = read_nifti(path).voxels.shape
+        command = [sys.executable, "-m", "benchmarks.scan_speed", "--one", str(path)]
+        command += ["--weights", str(weights)]
+        runs: dict[str, list[dict[str, float]]] = {}
+        for count in range(FRESH + 1):
+            for name, (engine, kept) in FRESH_ENGINES.items():
+                options = ["--engine", engine, *(["--kept", f"{folder}/engines"] if kept else [])]
+                run = subprocess.run([*command, *options], check=True, capture_output=True)
+                if count:  # the first run makes what is kept, and fills the disk's cache
+                    runs.setdefault(name, []).append(json.loads(run.stdout))
+    took = {
+        name: {step: statistics.median(run[step] for run in of_one) for step in of_one[0]}
+        for name, of_one in runs.items()
+    }
+    size, cores = " x ".join(map(str, shape)), len(psutil.Process().cpu_affinity() or ())
+    print(f"One whole head of 1 mm ({size} voxels, .nii.gz), a fresh process on {cores} CPU cores,")
+    print(f"median of {FRESH}, engines in turn. What is kept was exported before; it is loaded")
+    print("without torch.\n")
+    print(f"| seconds | {' | '.join(took)} |\n|---|{'--:|' * len(took)}")
+    for step in next(iter(took.values())):
+        digits = 0 if step == "peak MB" else 2
+        print(
+            f"| {step} | {' | '.join(f'{of_one[step]:.{digits}f}' for of_one in took.values())} |"
+        )
+    first = next(iter(took.values()))
+    for step in ("total", "peak MB"):
+        ratios = (f"{of_one[step] / first[step]:.2f}" for of_one in took.values())
+        print(f"| {step}, ratio to the first | {' | '.join(ratios)} |")
+    print()
+
+
+def setting() -> str:
+    """The machine and the versions."""
+    packages = ("torch", "openvino", "onnxruntime", "numpy", "scipy")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = os.getloadavg()[0]
+    return f"{processor()}; {versions}. Load of the machine at the end: {load:.1f}."
+
+
+def processor() -> str:
+    """The processor, as Linux calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 def main() -> None:
     """Print the steps, the engines, and what others have published."""
     parser = arguments(__doc__)
     parser.set_defaults(subjects=10)
     parser.add_argument("--one", type=Path, help="time one file in this process; print JSON")
+    parser.add_argument("--engine", default="auto", help="of --one")
+    parser.add_argument("--kept", type=Path, help="of --one: where exported engines are kept")
     args, _ = parser.parse_known_args()
     if args.one:
-        print(json.dumps(whole_way(args.one, args.weights)))
+        print(json.dumps(whole_way(args.one, args.weights, args.engine, args.kept)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = head_of_1_mm(args.ixi, Path(folder))
-        shape = read_nifti(path).voxels.shape
-        command = [sys.executable, "-m", "benchmarks.scan_speed", "--one", str(path)]
-        command += ["--weights", str(args.weights)]
-        runs = [
-            json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            for _ in range(3)
-        ]
-    took = {step: statistics.median(run[step] for run in runs) for step in runs[0]}
-    print(f"One whole head of 1 mm ({shape[0]} x {shape[1]} x {shape[2]} voxels, .nii.gz), a fresh")
-    print("process on two CPU cores, median of three.\n\n| step | seconds |\n|---|--:|")
-    for step, seconds in took.items():
-        if step != "peak MB":
-            print(f"| {step} | {seconds:.2f} |")
-    print(f"\nPeak memory {took['peak MB']:.0f} MB.\n")
+    fresh_processes(args.ixi, args.weights)
     compare(args.ixi, args.subjects, args.weights)
+    print(f"\n{setting()}")
     print("\nPublished, on their authors' or users' machines, not run here:\n")
     print("| tool | what | time a scan | where and by whom |\n|---|---|--:|---|")
     for row in PUBLISHED:

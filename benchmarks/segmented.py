@@ -9,12 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import benchmarks.retakes
-import imaging.closeup
-import imaging.engines
-import imaging.prepare
-import imaging.regions
-import imaging.segment
 from imaging.engines import load_engine
 from imaging.kept import network_digest
 from imaging.labelled import held_out, usable
@@ -26,9 +20,9 @@ from imaging.segment import WEIGHTS, Engine, segment
 
 IXI = Path(__file__).parents[2] / "shared" / "data" / "ixi_t1_2mm"
 KEPT = Path(__file__).parents[1] / "runs" / "segmented"
-SOURCES = (
-    imaging.segment, imaging.engines, imaging.closeup, imaging.prepare, imaging.regions,
-    benchmarks.retakes,
+SOURCES = (  # named and not imported, as what trains the network would bring torch
+    "imaging.segment", "imaging.graphs", "imaging.looks", "imaging.network", "imaging.closeup",
+    "imaging.prepare", "imaging.regions", "benchmarks.retakes",
 )  # fmt: skip
 
 
@@ -98,5 +92,6 @@ def digest_of(weights: Path) -> str:
     """Short name of the networks and of the code between a scan and its segmentation."""
     digest = hashlib.sha256(network_digest(weights).encode())
     for source in SOURCES:
-        digest.update(hashlib.sha256(Path(str(source.__file__)).read_bytes()).digest())
+        path = Path(__file__).parents[1] / f"{source.replace('.', '/')}.py"
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

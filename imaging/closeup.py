@@ -9,56 +9,16 @@ hippocampus, and what it says of the structures of `CLOSE` replaces what was sai
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
-from monai.networks.nets.segresnet import SegResNet
+from jaxtyping import Float32, UInt8
 from scipy.ndimage import center_of_mass
-from torch import Tensor
 
 from imaging.grid import overlap
-from imaging.network import Network
 from imaging.regions import REGION_INDEX, REGIONS, Side, mirrored_labels
 
 CLOSE = ("hippocampus", "amygdala", "parahippocampal gyrus", "inferior lateral ventricle")
 CLOSE_WINDOW = (32, 48, 32)  # voxels around a hippocampus' middle: 64 x 96 x 64 mm
 SIDES: tuple[Side, ...] = ("left", "right")
 FEWEST = 50  # voxels of a hippocampus, or there is nothing to look at more closely
-
-
-@dataclass(frozen=True)
-class CloseNetConfig:
-    """Shape of the network."""
-
-    init_filters: int = 16  # channels at the full grid, doubled at each level
-    blocks_down: tuple[int, ...] = (1, 2, 2)  # residual blocks per level
-    blocks_up: tuple[int, ...] = (1, 1)
-    n_labels: int = len(REGIONS) + 1  # regions and background
-
-
-class CloseNet(Network):
-    """MONAI SegResNet (Myronenko 2018) at the full grid, for the right side.
-
-    The left side is shown to it mirrored, and named with the labels of the other side.
-    """
-
-    file_name = "closeup"
-    config_type = CloseNetConfig
-
-    def __init__(self, config: CloseNetConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or CloseNetConfig()
-        self.body = SegResNet(
-            spatial_dims=3,
-            init_filters=self.config.init_filters,
-            in_channels=1,
-            out_channels=self.config.n_labels,
-            blocks_down=self.config.blocks_down,
-            blocks_up=self.config.blocks_up,
-        )
-
-    def forward(self, volume: Float[Tensor, "batch 1 i j k"]) -> Float[Tensor, "batch label i j k"]:
-        """Logits of every label at every voxel; axes must be multiples of 4."""
-        logits: Tensor = self.body(volume)
-        return logits
 
 
 def close_label(side: Side, name: str) -> int:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Int64
-from torch import Tensor, nn
+from jaxtyping import Float32, Int64
 
 from imaging.norms import load_norms
 from imaging.regions import REGIONS, Segmentation, region_volumes_mm3
@@ -46,9 +44,9 @@ class RegionTokens:
         pointers: Region, volume and centile.
     """
 
-    features: Float32[Tensor, "token 148"]
-    kinds: Int64[Tensor, " token"]
-    quality: Float32[Tensor, " token"]
+    features: Float32[np.ndarray, "token 148"]
+    kinds: Int64[np.ndarray, " token"]
+    quality: Float32[np.ndarray, " token"]
     pointers: tuple[RegionPointer, ...]
 
 
@@ -87,25 +85,6 @@ def region_tokens(
         kinds.append(kind)
         centile = norms.centile(region.key, volume, head, age_years, sex)
         pointers.append(RegionPointer(region.key, volume, centile, confidence))
-    features = torch.from_numpy(np.array(rows, dtype=np.float32).reshape(-1, FEATURES))
-    grades = features[:, POOLED + 2] * quality
-    return RegionTokens(features, torch.tensor(kinds, dtype=torch.int64), grades, tuple(pointers))
-
-
-class RegionEncoder(nn.Module):
-    """Bring region tokens to the width of the fusion network."""
-
-    def __init__(self, dim: int, n_kinds: int = len(REGIONS)) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(POOLED)
-        self.project = nn.Linear(FEATURES, dim)
-        self.region = nn.Embedding(n_kinds, dim)
-
-    def forward(
-        self, features: Float[Tensor, "batch token 148"], kinds: Int64[Tensor, "batch token"]
-    ) -> Float[Tensor, "batch token dim"]:
-        """One vector a token; padded tokens (all zero) come out finite and mean nothing."""
-        pooled, measured = features[..., :POOLED], features[..., POOLED:]
-        described = torch.cat([self.norm(pooled), measured], dim=-1)
-        token: Tensor = self.project(described) + self.region(kinds)
-        return token
+    features = np.array(rows, dtype=np.float32).reshape(-1, FEATURES)
+    grades = features[:, POOLED + 2] * np.float32(quality)
+    return RegionTokens(features, np.array(kinds, dtype=np.int64), grades, tuple(pointers))

@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from imaging.augment import AugmentConfig, augment
-from imaging.closeup import CLOSE_WINDOW, SIDES, CloseNet
+from imaging.closeup import CLOSE_WINDOW, SIDES
 from imaging.grid import cut
 from imaging.labelled import middle_of, read_pair
-from imaging.network import Network
+from imaging.network import CloseNet, Network, RegionNet, into_blocks, rows
 from imaging.regions import REGION_INDEX, REGIONS, mirrored_labels
-from imaging.segment import WINDOW, RegionNet, into_blocks, rows
+from imaging.segment import WINDOW
 
 MARGIN = 24  # voxels around a window, so that a turned head fills it
 CLOSE_VOXELS = 30_000  # drawn from a batch of close windows for the loss

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from imaging.labelled import held_out, usable
 from imaging.lessons import CloseLook, Lesson, WholeBrain
-from imaging.network import WEIGHTS, Network
+from imaging.network import Network
+from imaging.segment import WEIGHTS
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from imaging.closeup import CLOSE_WINDOW, CloseNet, CloseNetConfig, other_side
-from imaging.engines import Networks, onnx_engine, openvino_engine, torch_engine
+from imaging.closeup import CLOSE_WINDOW, other_side
+from imaging.graphs import onnx_engine, openvino_engine, torch_engine
+from imaging.network import CloseNet, CloseNetConfig, Networks, RegionNet, RegionNetConfig
 from imaging.regions import mirrored_labels
-from imaging.segment import WINDOW, Engine, RegionNet, RegionNetConfig
+from imaging.segment import WINDOW, Engine
 
 SMALL = RegionNetConfig(init_filters=8, blocks_down=(1, 1), blocks_up=(1,), voxel_features=4)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from imaging.check import check
-from imaging.closeup import CloseNet
-from imaging.engines import Networks, torch_engine
+from imaging.graphs import torch_engine
 from imaging.labelled import dice_of, read_pair
+from imaging.network import CloseNet, Networks, RegionNet, RegionNetConfig
 from imaging.prepare import prepare
 from imaging.regions import REGION_INDEX, REGIONS, Segmentation, region_volumes_mm3
 from imaging.scan import Scan
-from imaging.segment import Engine, RegionNet, RegionNetConfig, segment
+from imaging.segment import Engine, segment
 
 
 def centre_mm(segmentation: Segmentation, key: str) -> np.ndarray:
