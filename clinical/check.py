@@ -8,6 +8,7 @@ corrects nothing. Values against each other are in `clinical.courses`, notes aga
 import datetime as dt
 from collections.abc import Iterator
 
+from clinical.addressed import addressed_findings
 from clinical.contradictions import contradictions
 from clinical.courses import course_findings, is_never_so_low, usual_in_another_unit
 from clinical.findings import DOUBTFUL, IMPOSSIBLE, UNSURE, Finding, Source, SourceKind
@@ -35,6 +36,7 @@ def check(record: PatientRecord, today: dt.date | None = None) -> tuple[Finding,
         *_dates(record, latest),
         *course_findings(record),
         *contradictions(record),
+        *addressed_findings(record.notes),
     )
 
 

@@ -2,17 +2,24 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float32, Int64
-from torch import Tensor
+
+VERSION = 2  # to be raised whenever other tokens are made of the same record
 
 
 @dataclass(frozen=True)
 class SentencePointer:
-    """A sentence: ``text[start:end]`` of the note with this id."""
+    """A sentence: ``text[start:end]`` of the note with this id.
+
+    `by_rules`: the encoder does not read its language; its token is what `clinical.rules_only`
+    found in it, said in English.
+    """
 
     note_id: str
     start: int
     end: int
+    by_rules: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class ClinicalTokens:
         pointers: Where each token comes from.
     """
 
-    features: Float32[Tensor, "token *feature"]
-    kinds: Int64[Tensor, " token"]
-    quality: Float32[Tensor, " token"]
+    features: Float32[np.ndarray, "token *feature"]
+    kinds: Int64[np.ndarray, " token"]
+    quality: Float32[np.ndarray, " token"]
     pointers: tuple[SentencePointer | AnalytePointer | FactPointer, ...]

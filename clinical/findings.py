@@ -19,7 +19,7 @@ from clinical.units import analyte
 Kind = Literal[
     "missing", "implausible", "date", "unit", "duplicate", "derived", "neighbour", "sex", "age",
     "birth date", "side", "score", "value", "medication", "diagnosis", "atrophy", "header", "scan",
-    "import",
+    "import", "instruction",
 ]  # fmt: skip
 SourceKind = Literal[
     "note", "observation", "condition", "medication", "patient", "region", "header"
@@ -296,6 +296,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "unread notes": (
         "{n} of {total} notes are in a language that {encoder} does not read; they weigh little.",
         "{total} 份病历中有 {n} 份为 {encoder} 不能阅读的语言；其权重很低。",
+    ),
+    "addressed": (
+        "A note has sentences that address a reader or a machine and do not describe the patient.",
+        "病历文本中有针对读者或机器、而非描述患者的语句。",
+    ),
+    "rules only": (
+        "Read by rules only: {n} of {total} notes, in a language that {encoder} does not read.",
+        "仅按规则读取：{total} 份病历中有 {n} 份为 {encoder} 不能阅读的语言。",
     ),
     # Of `imaging.check`, whose own sentence has the measure and what to do.
     "scan resolution": ("{text}", "影像层厚过大，小结构（如海马）模糊：请选用 1 mm 层厚的序列。"),

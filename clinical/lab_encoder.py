@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float32
 
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer
 from clinical.notes import language
@@ -23,9 +23,10 @@ from clinical.record import (
     ReferenceRange,
     Sex,
 )
-from clinical.temporal import CHANNELS, VISITS
 from clinical.units import ANALYTES, Analyte, reference_range
 
+VISITS = 6  # of one analyte; older ones are left out of the features, not of the pointer
+CHANNELS = 3  # z, years before the index date, present
 Z_LIMIT = 8.0
 HALF_LIFE_YEARS = 2.0  # of a value's quality
 UNDATED_YEARS = 2.0  # how old a value without a date is taken to be
@@ -35,6 +36,7 @@ FACT_KINDS = (
     "age", "sex", "education", "condition", "medication", "family history",
     "finding", "measurement",
 )  # fmt: skip
+FACT_EXTRAS = 3  # behind the words: number, years before the index date, whether there is one
 PAST_CONDITION = frozenset({"inactive", "remission", "resolved"})
 # A drug in another state, such as draft or not-taken, was perhaps never swallowed.
 MEDICATION_WORDS = {
@@ -54,8 +56,8 @@ class Encoder(Protocol):
     def dim(self) -> int:
         """Length of a vector."""
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """``text dim``, float32."""
+    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "text dim"]:
+        """One vector a text."""
 
     def trust(self, language: str) -> float:
         """0..1, how well the language is read."""
@@ -106,11 +108,11 @@ def lab_tokens(record: PatientRecord) -> ClinicalTokens | None:
         pointers.append(AnalytePointer(analyte.loinc, tuple(visit.id for visit in visits), dates))
     if not rows:
         return None
-    features = torch.tensor(rows)
+    features = np.array(rows, dtype=np.float32)
     return ClinicalTokens(
         features=features,
-        kinds=torch.tensor(kinds),
-        quality=0.5 ** (features[:, -1, 1] / HALF_LIFE_YEARS),
+        kinds=np.array(kinds, dtype=np.int64),
+        quality=np.float32(0.5) ** (features[:, -1, 1] / np.float32(HALF_LIFE_YEARS)),
         pointers=tuple(pointers),
     )
 
@@ -193,11 +195,12 @@ def history_tokens(
         )
         for fact in facts
     ]
-    words = encoder.encode([fact.text for fact in facts])
+    words = np.asarray(encoder.encode([fact.text for fact in facts]))
+    trust = [encoder.trust(language(fact.pointer.display)) for fact in facts]
     return ClinicalTokens(
-        features=torch.cat([words, torch.tensor(numbers)], dim=1),
-        kinds=torch.tensor([FACT_KINDS.index(fact.kind) for fact in facts]),
-        quality=torch.tensor([encoder.trust(language(fact.pointer.display)) for fact in facts]),
+        features=np.concatenate([words, np.array(numbers)], axis=1, dtype=np.float32),
+        kinds=np.array([FACT_KINDS.index(fact.kind) for fact in facts], dtype=np.int64),
+        quality=np.array(trust, dtype=np.float32),
         pointers=tuple(fact.pointer for fact in facts),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 
+from clinical.plain_characters import readable
 from clinical.record import Note
 
 Span = tuple[int, int]
@@ -67,6 +68,7 @@ def sentences(text: str) -> tuple[Span, ...]:
         >>> [text[start:end] for start, end in sentences(text)]
         ['Dr. Wu saw her.', 'MMSE was 21.5 on average.', '记忆力下降。', '否认头痛。']
     """
+    text = readable(text)  # as long as before; a hidden character must not hide a full stop
     ends = [match.end() for match in _BREAK.finditer(text) if _ends_sentence(text, match)]
     starts = [0, *ends]
     spans = (
@@ -129,18 +131,19 @@ def sections(text: str) -> tuple[Section, ...]:
 
 
 def copied_forward(notes: Sequence[Note]) -> tuple[tuple[Span, ...], ...]:
-    r"""Find what a note repeats word for word from an earlier one.
+    r"""Find what a note repeats word for word from an earlier one, or from itself.
 
     Physicians begin a note with a copy of the last. What was copied was seen when it was first
     written: the earliest note is its source, and the copy is no further evidence. Case and white
-    space make no difference. An identical note is a copy as a whole.
+    space make no difference. An identical note is a copy as a whole. A sentence that one note has
+    a hundred times counts once, too.
 
     Args:
         notes: In any order; the date says which is earlier, the order where dates are equal. A
             note without a date counts as the earliest.
 
     Returns:
-        For each note the sentences, as `sentences` cuts them, that an earlier note has already.
+        For each note the sentences, as `sentences` cuts them, that were written before.
 
     Example:
         >>> from clinical.record import Coding
@@ -155,9 +158,13 @@ def copied_forward(notes: Sequence[Note]) -> tuple[tuple[Span, ...], ...]:
     copied: dict[int, tuple[Span, ...]] = {}
     for n in order:
         text = notes[n].text
-        words = {span: " ".join(text[slice(*span)].lower().split()) for span in sentences(text)}
-        copied[n] = tuple(span for span, said in words.items() if said in known)
-        known.update(words.values())
+        again: list[Span] = []
+        for span in sentences(text):
+            said = " ".join(text[slice(*span)].lower().split())
+            if said in known:
+                again.append(span)
+            known.add(said)
+        copied[n] = tuple(again)
     return tuple(copied[n] for n in range(len(notes)))
 
 

@@ -4,10 +4,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from clinical.lab_encoder import CHANNELS
 from clinical.units import ANALYTES
 
-VISITS = 6  # of one analyte; older ones are left out of the features, not of the pointer
-CHANNELS = 3  # z, years before the index date, present
 SUMMARY = 5  # numbers of `course_summary`
 SLOPE_PRIOR = 0.25  # years squared: two visits a month apart say little of a year's change
 

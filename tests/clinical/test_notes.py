@@ -218,8 +218,8 @@ def test_an_identical_note_is_a_copy_as_a_whole() -> None:
     ]
 
 
-def test_a_sentence_said_twice_in_one_note_is_no_copy() -> None:
-    """Only an earlier note makes a copy; without dates the order of the record does."""
-    assert copies(dated("Lost. Lost.", None)) == [[]]
+def test_a_sentence_said_twice_in_one_note_counts_once() -> None:
+    """A hundred times the same is no hundred observations; without dates the order decides."""
+    assert copies(dated("Lost. Lost.", None)) == [["Lost."]]
     assert copies(dated("Lost.", None), dated("Lost. Fell.", None)) == [[], ["Lost."]]
     assert copied_forward(()) == ()

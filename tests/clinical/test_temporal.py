@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from clinical.lab_encoder import lab_tokens
+from clinical.lab_encoder import CHANNELS, VISITS, lab_tokens
 from clinical.record import Observation, PatientRecord
-from clinical.temporal import CHANNELS, VISITS, LabEncoder, course_summary
+from clinical.temporal import LabEncoder, course_summary
 
 MMSE = "72106-8"
 TODAY = dt.date(2026, 11, 23)
@@ -38,7 +38,8 @@ def encode(network: LabEncoder, record: PatientRecord) -> Tensor:
     """The vectors of a record's analytes."""
     tokens = lab_tokens(record)
     assert tokens is not None
-    encoded: Tensor = network(tokens.features[None], tokens.kinds[None])[0]
+    given = (torch.from_numpy(part)[None] for part in (tokens.features, tokens.kinds))
+    encoded: Tensor = network(*given)[0]
     return encoded
 
 
