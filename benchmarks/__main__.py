@@ -23,9 +23,10 @@ QUOTING = tuple(
 NAMES = (
     "import_public_fhir", "import_speed", "consistency", "segmentation", "retest", "brain_age",
     "norms", "quality", "scan_speed", "simulated_atrophy", "case_cost", "sample_model",
-    "federated", "tables", "next_visit", "deidentify",
+    "federated", "tables", "next_visit", "deidentify", "injection", "two_languages",
+    "review_start", "quantized_network",
 )  # fmt: skip
-LONG = ("attention_heads",)  # run only when named: an hour or more
+LONG = ("attention_heads", "text_engines", "long_notes", "domains")  # only when named
 MORE = "<!-- more -->"
 BLOCK = re.compile(r"(<!-- benchmark: (\w+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -24,7 +24,7 @@ from fusion.attention import Form
 from fusion.calibrate import calibrate
 from fusion.case import Case
 from fusion.evaluate import evaluate
-from fusion.model import ModelConfig
+from fusion.network import ModelConfig
 from fusion.store import Site
 from fusion.train import TrainConfig, train
 

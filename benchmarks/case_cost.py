@@ -18,6 +18,17 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 MODEL = Path(__file__).parents[1] / "sample_data" / "model"
 
 
+def _export(folder: Path) -> None:
+    from clinical.text_encoder import load_text_encoder
+    from fusion.assistant import Assistant
+    from imaging.engines import load_engine
+
+    kept = folder / "site" / "engines"
+    load_engine(kept=kept)
+    load_text_encoder(kept=kept)
+    Assistant.load(MODEL, kept=kept)
+
+
 def _register(folder: Path) -> None:
     from clinical.diagnoses import load_scheme
     from fusion.intake import Source, register
@@ -36,7 +47,8 @@ def _segment(folder: Path) -> None:
 
     scan = read_nifti(folder / "T1w.nii.gz")
     prepared = prepare(scan)
-    check(scan, prepared, segment(load_engine(), prepared))
+    engine = load_engine(kept=folder / "site" / "engines")
+    check(scan, prepared, segment(engine, prepared))
 
 
 def _encode(folder: Path) -> None:
@@ -46,7 +58,8 @@ def _encode(folder: Path) -> None:
     from fusion.store import Site
 
     site = Site.open(folder / "site")
-    record, encoder = site.record(site.cases()[0].case_id), load_text_encoder()
+    encoder = load_text_encoder(kept=site.engines_folder)
+    record = site.record(site.cases()[0].case_id)
     encoder.note_tokens(record.notes)
     lab_tokens(record)
     history_tokens(record, encoder, exclude=load_scheme().codes)
@@ -58,7 +71,7 @@ def _prepare(folder: Path) -> None:
     from fusion.store import Site
 
     site = Site.open(folder / "site")
-    prepare_case(site, site.cases()[0].case_id, Tools(), load_scheme())
+    prepare_case(site, site.cases()[0].case_id, Tools.of(site), load_scheme())
 
 
 def _diagnose(folder: Path) -> None:
@@ -66,7 +79,8 @@ def _diagnose(folder: Path) -> None:
     from fusion.store import Site
 
     site = Site.open(folder / "site")
-    Assistant.load(MODEL).diagnose(site.case(site.cases()[0].case_id))
+    assistant = Assistant.load(MODEL, kept=site.engines_folder)
+    assistant.diagnose(site.case(site.cases()[0].case_id))
 
 
 def _page(folder: Path) -> None:
@@ -75,10 +89,12 @@ def _page(folder: Path) -> None:
     from ui.accounts import Accounts
     from ui.app import create_app
 
-    create_app(Site.open(folder / "site"), Assistant.load(MODEL), Accounts())
+    site = Site.open(folder / "site")
+    create_app(site, Assistant.load(MODEL, kept=site.engines_folder), Accounts())
 
 
 STEPS: dict[str, Callable[[Path], None]] = {
+    "export the networks to their engines, once for a site": _export,
     "import (read, account for every entry, keep)": _register,
     "read, prepare, segment and grade the scan": _segment,
     "encode notes, labs and history": _encode,

@@ -36,9 +36,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from clinical.lab_encoder import lab_tokens
+from clinical.lab_encoder import CHANNELS, VISITS, lab_tokens
 from clinical.record import DAYS_PER_YEAR, Observation, PatientRecord, Sex
-from clinical.temporal import CHANNELS, VISITS, LabEncoder
+from clinical.temporal import LabEncoder
 from clinical.trend import course
 from clinical.units import ANALYTE_INDEX, analyte
 
@@ -169,7 +169,7 @@ def tensors(
         tokens = lab_tokens(pair.record)
         assert tokens is not None
         for kind, course_of in zip(tokens.kinds.tolist(), tokens.features, strict=True):
-            features[n, rows.index(kind)] = course_of
+            features[n, rows.index(kind)] = torch.from_numpy(course_of)
     if last_only:
         features[..., :-1, :] = 0.0
     person = [

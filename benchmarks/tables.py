@@ -2,7 +2,7 @@
 
 OASIS-2 (CDR above 0 against 0, with and without MMSE) and each hospital of UCI Heart Disease. Each
 table goes through `clinical.mapping`, `clinical.tables`, the encoders, `fusion.train.fit` and
-`fusion.model.infer`, as `consilium import` and `consilium train` do it, with their default
+`fusion.network.infer`, as `consilium import` and `consilium train` do it, with their default
 settings. Five folds, all visits of a person in the same one; of the other four, a part of the
 persons stops the network's training early. The two others see the row's own cells (numbers
 imputed by their median with a flag, categories one-hot), with scikit-learn's default settings, and
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -35,7 +36,8 @@ from clinical.record import PatientRecord
 from clinical.tables import TableCase, read_table
 from clinical.text_encoder import TextEncoder, load_text_encoder
 from fusion.case import Case
-from fusion.model import DiagnosticModel, ModelConfig, infer
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig, infer
 from fusion.store import labels_of
 from fusion.train import TrainConfig, fit, split_by_patient
 
@@ -138,7 +140,7 @@ def network(data: Data, train: np.ndarray, test: np.ndarray, seed: int) -> np.nd
     model = DiagnosticModel(ModelConfig(n_syndromes=2, n_causes=0))
     fit(model, learning, stopping, TrainConfig(seed=seed))
     logits, _ = infer(model, [data.cases[n] for n in test])
-    return np.asarray(logits.softmax(dim=1)[:, 1].numpy())
+    return np.asarray(softmax(logits, axis=1)[:, 1])
 
 
 def baseline(make: Callable[[], object]) -> Callable[..., np.ndarray]:

@@ -1,145 +1,47 @@
-"""What one hospital does in a round, and what of the network travels. Nothing here knows Flower.
+"""What one hospital does in a round, and what hub and sites agree on. Nothing here knows Flower.
 
-The trainable parameters travel as one flat float32 array, because a message of many small
-tensors takes far longer than one of the same size in one piece. What does not travel: buffers,
-normalisation layers that keep statistics of their hospital (chosen by type, not by name), frozen
-parameters, and the text encoder, which is no part of the network.
+What of the network travels, and how, is in `federated.packing`.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float32
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from clinical.diagnoses import Scheme, load_scheme
+from federated.packing import PERSONAL, is_in
+from federated.packing import FederationError as FederationError
+from federated.packing import Layout as Layout
+from federated.packing import Packed as Packed
+from federated.packing import layout as layout
+from federated.packing import local_state as local_state
+from federated.packing import pack as pack
+from federated.packing import restore as restore
+from federated.packing import travelling as travelling
+from federated.packing import unpack as unpack
+from federated.patient_privacy import PatientPrivacy, fit_privately
+from federated.wire import MAX_ROUNDS as MAX_ROUNDS
 from fusion.calibrate import calibrate
 from fusion.case import Case
 from fusion.checkpoint import Checkpoint, ModelCard, save
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig
 from fusion.store import Site
 from fusion.train import PARTS, TrainConfig, fit, mean_loss, split_by_patient
 
-Packed = Float32[np.ndarray, " number"]
+log = logging.getLogger(__name__)
 
-MAX_ROUNDS = 1000
 LOCAL_EPOCHS = 13  # of a round, so that three rounds see each case as often as plain training
-
-
-class FederationError(ValueError):
-    """A site, a message or a round that cannot be used; says what to do, and nothing personal."""
-
-
-# -- what travels --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the flat array is cut into parameters.
-
-    Attributes:
-        names: Of the parameters, in order.
-        shapes: Of each.
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-
-    @property
-    def size(self) -> int:
-        """Numbers in the flat array."""
-        return sum(int(np.prod(shape)) for shape in self.shapes)
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of names and shapes: equal where two sites mean the same network."""
-        return hashlib.sha256(json.dumps([self.names, self.shapes]).encode()).hexdigest()
-
-    def check(self, packed: np.ndarray, *, sender: str) -> None:
-        """Refuse an array that is not this network's, or would spoil it.
-
-        Args:
-            packed: What arrived.
-            sender: Who sent it, for the message.
-
-        Raises:
-            FederationError: Type, shape or a value is wrong.
-        """
-        if packed.dtype != np.float32 or packed.shape != (self.size,):
-            raise FederationError(
-                f"{sender} sent {packed.dtype} {packed.shape} where float32 ({self.size},) is "
-                "expected; hub and sites must run the same version and configuration"
-            )
-        if not np.isfinite(packed).all():
-            raise FederationError(
-                f"{sender} sent weights that are not finite; its training diverged: "
-                "lower the learning rate or look at its data"
-            )
-
-
-def travelling(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that leave the hospital, by name.
-
-    Example:
-        >>> list(travelling(nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))))
-        ['0.weight']
-    """
-    local = {
-        id(parameter)
-        for layer in network.modules()
-        if isinstance(layer, _NormBase)
-        for parameter in layer.parameters(recurse=False)
-    }
-    return {
-        name: parameter
-        for name, parameter in network.named_parameters()
-        if parameter.requires_grad and id(parameter) not in local
-    }
-
-
-def layout(network: nn.Module) -> Layout:
-    """Names and shapes of what travels."""
-    parameters = travelling(network)
-    return Layout(tuple(parameters), tuple(tuple(p.shape) for p in parameters.values()))
-
-
-def pack(network: nn.Module) -> Packed:
-    """What travels, as one array; a copy, so that training on does not change it."""
-    flat = [p.detach().float().flatten().cpu() for p in travelling(network).values()]
-    return torch.cat(flat).numpy()
-
-
-@torch.no_grad()
-def unpack(packed: np.ndarray, network: nn.Module, *, sender: str) -> None:
-    """Write a packed array into a network, and leave alone what does not travel.
-
-    Raises:
-        FederationError: The array is not this network's, or not finite; nothing was written.
-    """
-    layout(network).check(packed, sender=sender)
-    flat, start = torch.from_numpy(packed.copy()), 0
-    for parameter in travelling(network).values():
-        parameter.copy_(flat[start : start + parameter.numel()].view_as(parameter))
-        start += parameter.numel()
-
-
-def local_state(network: nn.Module) -> dict[str, Tensor]:
-    """What a hospital keeps between rounds: buffers and its own normalisation layers."""
-    away = travelling(network)
-    return {n: t.detach().clone() for n, t in network.state_dict().items() if n not in away}
-
-
-def restore(network: nn.Module, kept: dict[str, Tensor]) -> None:
-    """Put back what `local_state` kept."""
-    network.load_state_dict(kept, strict=False)
+SPLIT_FROM = 20  # patients; a smaller site has none to spare, and trains on all
 
 
 # -- what hub and sites agreed on ----------------------------------------------------------
@@ -154,12 +56,17 @@ class Plan:
         model: Shape of the network.
         train: Training of one round; its `fractions` and `seed` fix every site's split.
         scheme: What is diagnosed.
+        personal: Parts of the network that each hospital trains for itself, such as ``readout``,
+            ``bias`` and ``alone``; they do not travel.
+        privacy: Of each patient in training; None for ordinary training.
     """
 
     text_encoder: str
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=LOCAL_EPOCHS))
     scheme: Scheme = field(default_factory=load_scheme)
+    personal: tuple[str, ...] = ()
+    privacy: PatientPrivacy | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -170,6 +77,8 @@ class Plan:
             "train": asdict(replace(self.train, device="")),
             "labels": [label.key for label in self.scheme.labels],
             "layout": layout(new_network(self)).sha256,
+            "personal": self.personal,
+            "privacy": asdict(self.privacy) if self.privacy else None,
         }
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
@@ -204,7 +113,17 @@ def new_network(plan: Plan) -> DiagnosticModel:
     """The network before the first round, the same for whoever follows the plan."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
-        return DiagnosticModel(plan.model)
+        network = DiagnosticModel(plan.model)
+    unknown = [part for part in plan.personal if not _has_part(network, part)]
+    if unknown:
+        raise FederationError(f"the network has no part {', '.join(unknown)} to leave to each site")
+    setattr(network, PERSONAL, plan.personal)
+    return network
+
+
+def _has_part(network: nn.Module, part: str) -> bool:
+    """Whether any parameter of a network belongs to a part."""
+    return any(is_in(name, (part,)) for name, _ in network.named_parameters())
 
 
 # -- what a site does ----------------------------------------------------------------------
@@ -212,7 +131,10 @@ def new_network(plan: Plan) -> DiagnosticModel:
 
 @dataclass(frozen=True)
 class SiteCases:
-    """A hospital's cases, split by patient once and for all comparisons."""
+    """A hospital's cases, split by patient once and for all comparisons.
+
+    A hospital of fewer than `SPLIT_FROM` patients trains on all; its other parts are empty.
+    """
 
     train: Sequence[Case]
     valid: Sequence[Case]
@@ -224,8 +146,10 @@ def split(cases: Sequence[Case], config: TrainConfig) -> SiteCases:
     """Split one hospital's cases; the same however they are trained on: here, pooled or federated.
 
     Raises:
-        fusion.train.SplitError: There are too few patients.
+        fusion.train.SplitError: There are none, or the fractions are no shares.
     """
+    if 0 < len({case.patient_key for case in cases}) < SPLIT_FROM:
+        return SiteCases(tuple(cases), (), (), ())
     parts = split_by_patient(cases, config.fractions, config.seed)
     return SiteCases(**dict(zip(PARTS, parts, strict=True)))
 
@@ -237,7 +161,7 @@ def site_cases(folder: Path, plan: Plan) -> SiteCases:
     Raises:
         FederationError: Its notes were read by another text encoder than the plan's.
         fusion.store.SiteError: The folder is no site.
-        fusion.train.SplitError: There are too few patients.
+        fusion.train.SplitError: It has no case with a known diagnosis.
     """
     site = Site.open(folder)
     if _encoder(site) != plan.text_encoder:
@@ -259,7 +183,15 @@ def _encoder(site: Site) -> str:
     return str(found.pop())
 
 
-def train(network: DiagnosticModel, cases: SiteCases, plan: Plan, current_round: int) -> Packed:
+def train(
+    network: DiagnosticModel,
+    cases: SiteCases,
+    plan: Plan,
+    current_round: int,
+    *,
+    proximal: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Packed:
     """One round at one hospital: training as anywhere else, and the weights it led to.
 
     Args:
@@ -267,19 +199,77 @@ def train(network: DiagnosticModel, cases: SiteCases, plan: Plan, current_round:
         cases: The hospital's.
         plan: What was agreed on.
         current_round: Counted from 1; each draws its own order of cases.
+        proximal: How strongly FedProx holds the weights near those of the hub; not with
+            patient-level privacy, whose noise would be pulled back as well.
+        generator: Of the noise of patient-level privacy, in tests; None for a secret one.
 
     Raises:
         FederationError: Training diverged.
     """
-    config = replace(plan.train, seed=plan.train.seed + current_round - 1)
-    fit(network, cases.train, (), config)
+    if plan.privacy:
+        fit_privately(network, travelling(network), cases.train, plan.privacy, generator)
+    else:
+        config = replace(plan.train, seed=plan.train.seed + current_round - 1)
+        with held(travelling(network), proximal):
+            fit(network, cases.train, (), config)
     packed = pack(network)
     layout(network).check(packed, sender="this site")
     return packed
 
 
+@contextmanager
+def held(parameters: Mapping[str, nn.Parameter], strength: float) -> Iterator[None]:
+    """FedProx: while training, pull parameters to where they are now.
+
+    The gradient of half `strength` times the squared distance is added to each parameter's own.
+
+    Args:
+        parameters: Of a network.
+        strength: FedProx's mu; 0 changes nothing.
+    """
+
+    def pull(parameter: nn.Parameter, start: Tensor) -> Any:
+        return parameter.register_hook(
+            lambda gradient: gradient + strength * (parameter.detach() - start)
+        )
+
+    pulled = parameters.values() if strength else ()
+    hooks = [pull(parameter, parameter.detach().clone()) for parameter in pulled]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def personalise(network: DiagnosticModel, cases: SiteCases, plan: Plan) -> None:
+    """Train a hospital's personal parts on its own cases, and leave alone what travels.
+
+    Args:
+        network: The federation's; changed in place.
+        cases: The hospital's; those for validation stop it early.
+        plan: What was agreed on; without personal parts, nothing happens.
+    """
+    shared = list(travelling(network).values())
+    if not plan.personal:
+        return
+    for parameter in shared:
+        parameter.requires_grad_(False)  # noqa: FBT003 - PyTorch's own
+    try:
+        fit(network, cases.train, cases.valid, replace(plan.train, epochs=TrainConfig.epochs))
+    finally:
+        for parameter in shared:
+            parameter.requires_grad_(True)  # noqa: FBT003
+
+
 def evaluate(network: DiagnosticModel, cases: SiteCases, plan: Plan) -> float:
-    """Loss on the hospital's validation cases."""
+    """Loss on the hospital's validation cases.
+
+    Raises:
+        FederationError: It has none, being too small to spare any.
+    """
+    if not cases.valid:
+        raise FederationError("this site trains on all its cases, so it has none to evaluate on")
     return mean_loss(network, cases.valid, plan.train)
 
 
@@ -313,10 +303,14 @@ def deliver(
 
     Args:
         network: The federation's.
-        cases: The hospital's; those for calibration are used.
+        cases: The hospital's; those for calibration are used, and where it is too small to have
+            any, those it trained on, which makes the probabilities bolder than they should be.
         plan: What was agreed on.
         out: The folder to write.
         card: Where the model comes from.
     """
-    calibrator = calibrate(network, cases.calibration)
+    personalise(network, cases, plan)
+    if not cases.calibration:
+        log.warning("%s: too few patients to calibrate on others than those of the training", out)
+    calibrator = calibrate(network, cases.calibration or cases.train)
     save(out, Checkpoint(network, calibrator, plan.scheme, card))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clinical.diagnoses import Scheme
 from fusion.case import MODALITIES, Case, CaseError, Modality
-from fusion.checkpoint import WEIGHTS, Checkpoint, load
+from fusion.checkpoint import Checkpoint, load
+from fusion.engines import WEIGHTS, engine_named
 from fusion.explain import Evidence, Explanation, explain
 from fusion.store import sha256
 
@@ -29,6 +30,7 @@ class Diagnosis:
         model_name: Which model spoke: date of its training and beginning of its SHA-256.
         trained_on: What it was trained on, in words.
         text_encoder: Which text encoder read the notes.
+        engine: What ran the network.
     """
 
     case_id: str
@@ -42,29 +44,42 @@ class Diagnosis:
     model_name: str
     trained_on: str
     text_encoder: str
+    engine: str
 
 
 class Assistant:
     """A trained model, ready to diagnose."""
 
-    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, name: str, engine: str = "torch") -> None:
         self.checkpoint = checkpoint
         self.name = name
+        self.engine = engine
 
     @classmethod
-    def load(cls, folder: Path, text_encoder_sha256: str | None = None) -> "Assistant":
+    def load(
+        cls,
+        folder: Path,
+        text_encoder_sha256: str | None = None,
+        *,
+        engine: str = "auto",
+        kept: Path | None = None,
+    ) -> "Assistant":
         """Read a model folder.
 
         Args:
             folder: What `fusion.checkpoint.save` wrote.
             text_encoder_sha256: Of the text encoder in use, to be held against the model's.
+            engine: What shall run the network, see `fusion.engines.load_network`.
+            kept: Folder for what is exported to an engine, such as a site's.
 
         Raises:
-            fusion.checkpoint.CheckpointError: The folder cannot be used.
+            fusion.engines.EngineError: There is no such engine, or it is not installed.
+            fusion.network.CheckpointError: The folder cannot be used.
         """
-        checkpoint = load(folder, text_encoder_sha256)
+        chosen = engine_named(engine)
+        checkpoint = load(folder, text_encoder_sha256, engine=chosen, kept=kept)
         fingerprint = sha256((folder / WEIGHTS).read_bytes())[:8]
-        return cls(checkpoint, f"{checkpoint.card.date}-{fingerprint}")
+        return cls(checkpoint, f"{checkpoint.card.date}-{fingerprint}", chosen)
 
     @property
     def scheme(self) -> Scheme:
@@ -93,6 +108,7 @@ class Assistant:
             model_name=self.name,
             trained_on=card.trained_on,
             text_encoder=card.text_encoder,
+            engine=self.engine,
         )
 
     def _abstention(self, case: Case, found: Explanation) -> str | None:

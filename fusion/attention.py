@@ -18,14 +18,13 @@ without a class are the formulas, which tests compare with.
 """
 
 import math
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, softplus
 
-Form = Literal["soft", "hard", "plain"]
+from fusion.network import Form
 
 GATE = 32  # hidden units of the gate
 FAINTEST = 1e-30  # quality whose logarithm is still finite; stands where no evidence is
@@ -156,7 +155,7 @@ class DynamicWeightedAttention(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "batch query dim"],
-        tokens: Float[Tensor, "case token dim"],
+        tokens: Float[Tensor, "seen token dim"],
         modality: Int64[Tensor, " token"],
         quality: Float[Tensor, "case token"],
         present: Bool[Tensor, "batch token"],
@@ -168,7 +167,8 @@ class DynamicWeightedAttention(nn.Module):
         Args:
             queries: One per diagnosis.
             tokens: Evidence; where there is one case but many rows of `present`, the case is seen
-                under each of them (which is how evidence is deleted).
+                under each of them (which is how evidence is deleted). Its tokens may be the same
+                in every row, and then are given once, or not.
             modality: Row of `fusion.case.MODALITIES` of each token.
             quality: 0..1; a token of quality 0 is absent.
             present: True where there is a token; a row without any is answered with nothing.

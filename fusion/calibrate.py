@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
-from torch import Tensor
 
-from fusion.case import MODALITIES, UNKNOWN, Case, Modality, label_tensors
-from fusion.model import DiagnosticModel, infer
+from fusion.case import MODALITIES, UNKNOWN, Case, Modality, label_arrays
+from fusion.network import Network, infer
 
 SHARED = "any"  # the pattern of those without enough cases
 PRIOR_SD = 0.7  # of ln(temperature) around 0: a few cases cannot move it far
@@ -197,12 +195,11 @@ def _threshold(scores: np.ndarray, coverage: float) -> float:
 
 
 def calibrate(
-    model: DiagnosticModel,
+    network: Network,
     cases: Sequence[Case],
     *,
     coverage: float = 0.9,
     min_cases: int = 30,
-    device: str = "cpu",
 ) -> Calibrator:
     """Calibrate a network for every pattern of modalities.
 
@@ -210,26 +207,22 @@ def calibrate(
     is learned from all cases that could have shown it.
 
     Args:
-        model: The network.
+        network: To be calibrated.
         cases: With labels; not those it was trained or selected on.
         coverage: Of the prediction sets; holds where a pattern has a threshold of its own.
         min_cases: For a pattern to be calibrated by itself.
-        device: Where to compute.
     """
     logits, present, rows = [], [], []
     for pattern in _patterns():
         having = [n for n, case in enumerate(cases) if set(pattern) <= set(case.tokens)]
         if having:
-            seen = infer(model, [cases[n].only(*pattern) for n in having], device=device)
+            seen = infer(network, [cases[n].only(*pattern) for n in having])
             logits.append(seen[0])
             present.append(seen[1])
             rows += having
-    syndrome, causes = label_tensors(cases)
-    return Calibrator(model.config.n_syndromes, coverage, min_cases).fit(
-        _numpy(torch.cat(logits)),
-        _numpy(torch.cat(present)),
-        _numpy(syndrome[rows]),
-        _numpy(causes[rows]),
+    syndrome, causes = label_arrays(cases)
+    return Calibrator(network.config.n_syndromes, coverage, min_cases).fit(
+        np.concatenate(logits), np.concatenate(present), syndrome[rows], causes[rows]
     )
 
 
@@ -237,7 +230,3 @@ def _patterns() -> list[tuple[Modality, ...]]:
     """Every subset of the modalities but none."""
     sizes = range(1, len(MODALITIES) + 1)
     return [p for size in sizes for p in itertools.combinations(MODALITIES, size)]
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return np.asarray(tensor.numpy())

@@ -1,12 +1,11 @@
 """The case: one patient at one time, as evidence tokens of up to four modalities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
-import torch
+import numpy as np
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor
 
 from clinical.evidence import AnalytePointer, FactPointer, SentencePointer
 from imaging.encoder import RegionPointer
@@ -27,16 +26,16 @@ class Tokens(Protocol):
     """What `imaging.encoder` and `clinical.evidence` both make."""
 
     @property
-    def features(self) -> Tensor:
-        """``token *feature``, float32, finite."""
+    def features(self) -> Float32[np.ndarray, "token *feature"]:
+        """Finite numbers."""
 
     @property
-    def kinds(self) -> Tensor:
-        """``token``, int64: row of the modality's table of kinds."""
+    def kinds(self) -> Int64[np.ndarray, " token"]:
+        """Row of the modality's table of kinds."""
 
     @property
-    def quality(self) -> Tensor:
-        """``token``, float32, 0..1."""
+    def quality(self) -> Float32[np.ndarray, " token"]:
+        """0..1."""
 
     @property
     def pointers(self) -> Sequence[Pointer]:
@@ -91,7 +90,7 @@ class Case:
             }
             if len(lengths) != 1 or 0 in lengths:
                 raise CaseError(f"case {self.case_id}: {modality} has {sorted(lengths)} tokens")
-            if not bool(tokens.features.isfinite().all() & tokens.quality.isfinite().all()):
+            if not (np.isfinite(tokens.features).all() and np.isfinite(tokens.quality).all()):
                 raise CaseError(f"case {self.case_id}: {modality} holds a value that is not finite")
 
     def only(self, *modalities: Modality) -> "Case":
@@ -111,10 +110,10 @@ class ModalityBatch:
     has the modality, there is one absent token whose features have no width.
     """
 
-    features: Float32[Tensor, "batch token *feature"]
-    kinds: Int64[Tensor, "batch token"]
-    quality: Float32[Tensor, "batch token"]
-    present: Bool[Tensor, "batch token"]
+    features: Float32[np.ndarray, "batch token *feature"]
+    kinds: Int64[np.ndarray, "batch token"]
+    quality: Float32[np.ndarray, "batch token"]
+    present: Bool[np.ndarray, "batch token"]
 
 
 @dataclass(frozen=True)
@@ -128,43 +127,32 @@ class CaseBatch:
     """
 
     modalities: Mapping[Modality, ModalityBatch]
-    syndrome: Int64[Tensor, " batch"] = field(
-        default_factory=lambda: torch.empty(0, dtype=torch.int64)
+    syndrome: Int64[np.ndarray, " batch"] = field(default_factory=lambda: np.empty(0, np.int64))
+    causes: Float32[np.ndarray, "batch cause"] = field(
+        default_factory=lambda: np.empty((0, 0), np.float32)
     )
-    causes: Float32[Tensor, "batch cause"] = field(default_factory=lambda: torch.empty(0, 0))
 
     def __len__(self) -> int:
         """How many cases."""
         return len(self.modalities["history"].present)
 
     @property
-    def present(self) -> Bool[Tensor, "batch modality"]:
+    def present(self) -> Bool[np.ndarray, "batch modality"]:
         """Which modalities each case has."""
-        return torch.stack([self.modalities[m].present.any(dim=1) for m in MODALITIES], dim=1)
+        return np.stack([self.modalities[m].present.any(axis=1) for m in MODALITIES], axis=1)
 
-    def keep(self, kept: Bool[Tensor, "batch modality"]) -> "CaseBatch":
+    def keep(self, kept: Bool[np.ndarray, "batch modality"]) -> "CaseBatch":
         """The same cases with some modalities hidden.
 
         Args:
             kept: False hides a modality of a case, as if it had never been there.
         """
         shown = {
-            modality: replace(tokens, present=tokens.present & kept[:, [column]])
-            for column, (modality, tokens) in enumerate(self._ordered())
+            m: replace(tokens, present=tokens.present & kept[:, [column]])
+            for column, m in enumerate(MODALITIES)
+            for tokens in (self.modalities[m],)
         }
         return replace(self, modalities=shown)
-
-    def to(self, device: str) -> "CaseBatch":
-        """The same cases on a device."""
-        moved = {
-            m: ModalityBatch(*(getattr(tokens, f.name).to(device) for f in fields(ModalityBatch)))
-            for m, tokens in self._ordered()
-        }
-        return CaseBatch(moved, self.syndrome.to(device), self.causes.to(device))
-
-    def _ordered(self) -> list[tuple[Modality, ModalityBatch]]:
-        """The modalities in the order of `MODALITIES`."""
-        return [(modality, self.modalities[modality]) for modality in MODALITIES]
 
 
 def collate(cases: Sequence[Case]) -> CaseBatch:
@@ -176,12 +164,12 @@ def collate(cases: Sequence[Case]) -> CaseBatch:
     if not cases:
         raise CaseError("a batch needs a case; none was given")
     batches = {m: _pad([case.tokens.get(m) for case in cases], m) for m in MODALITIES}
-    return CaseBatch(batches, *label_tensors(cases))
+    return CaseBatch(batches, *label_arrays(cases))
 
 
-def label_tensors(
+def label_arrays(
     cases: Sequence[Case],
-) -> tuple[Int64[Tensor, " case"], Float32[Tensor, "case cause"]]:
+) -> tuple[Int64[np.ndarray, " case"], Float32[np.ndarray, "case cause"]]:
     """Syndrome and causes of cases as `CaseBatch` holds them.
 
     Raises:
@@ -195,8 +183,8 @@ def label_tensors(
     syndrome = [UNKNOWN if known.syndrome is None else known.syndrome for known in labels]
     causes = [[UNKNOWN if c is None else int(c) for c in known.causes] for known in labels]
     return (
-        torch.tensor(syndrome, dtype=torch.int64),
-        torch.tensor(causes, dtype=torch.float32).reshape(len(cases), len(nothing.causes)),
+        np.array(syndrome, dtype=np.int64),
+        np.array(causes, dtype=np.float32).reshape(len(cases), len(nothing.causes)),
     )
 
 
@@ -208,13 +196,13 @@ def _pad(tokens: Sequence[Tokens | None], modality: Modality) -> ModalityBatch:
     known = [t for t in tokens if t is not None]
     if len({t.features.ndim for t in known}) > 1 or len({t.features.shape[-1] for t in known}) > 1:
         raise CaseError(f"cases disagree about the width of {modality}; encode them the same way")
-    shapes = [t.features.shape for t in known] or [torch.Size([1, 0])]
+    shapes = [t.features.shape for t in known] or [(1, 0)]
     longest = [max(sizes) for sizes in zip(*shapes, strict=True)]
     batch = ModalityBatch(
-        torch.zeros(len(tokens), *longest),
-        torch.zeros(len(tokens), longest[0], dtype=torch.int64),
-        torch.zeros(len(tokens), longest[0]),
-        torch.zeros(len(tokens), longest[0], dtype=torch.bool),
+        np.zeros((len(tokens), *longest), np.float32),
+        np.zeros((len(tokens), longest[0]), np.int64),
+        np.zeros((len(tokens), longest[0]), np.float32),
+        np.zeros((len(tokens), longest[0]), np.bool_),
     )
     for row, t in enumerate(tokens):
         if t is not None:

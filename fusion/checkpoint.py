@@ -13,21 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from clinical.diagnoses import Scheme, SchemeError, dump_scheme, load_scheme
 from clinical.units import table_version
 from fusion.calibrate import Calibrator
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.engines import WEIGHTS, load_network
+from fusion.network import CheckpointError, ModelConfig, Network
 
-WEIGHTS = "model.safetensors"
 T = TypeVar("T")
-
-
-class CheckpointError(ValueError):
-    """A model folder that cannot be used; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class ModelCard:
 class Checkpoint:
     """Everything a model folder holds."""
 
-    model: DiagnosticModel
+    model: Network
     calibrator: Calibrator
     scheme: Scheme
     card: ModelCard
@@ -68,8 +60,14 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         CheckpointError: Network and scheme do not belong together.
+        TypeError: The network is not the one on torch, which alone has weights to write.
     """
+    from fusion.model import DiagnosticModel
+    from fusion.weights import write_weights
+
     model, scheme = checkpoint.model, checkpoint.scheme
+    if not isinstance(model, DiagnosticModel):
+        raise TypeError(f"a {type(model).__name__} has no weights; load with engine='torch'")
     _check_scheme(folder, model.config, scheme)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).unlink(missing_ok=True)
@@ -77,29 +75,29 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     _write_json(folder / "calibration.json", checkpoint.calibrator.to_json())
     _write_json(folder / "model_card.json", asdict(checkpoint.card))
     (folder / "diagnoses.toml").write_text(dump_scheme(scheme), encoding="utf-8")
-    partial = folder / "model.partial"
-    save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, partial)
-    partial.replace(folder / WEIGHTS)
+    write_weights(folder / WEIGHTS, model)
 
 
-def load(folder: Path, text_encoder_sha256: str | None = None) -> Checkpoint:
+def load(
+    folder: Path,
+    text_encoder_sha256: str | None = None,
+    *,
+    engine: str = "torch",
+    kept: Path | None = None,
+) -> Checkpoint:
     """Read a model folder.
 
     Args:
         folder: What `save` wrote.
         text_encoder_sha256: Of the encoder in use; None where none is, as for a scan alone.
+        engine: What shall run the network, see `fusion.engines.load_network`.
+        kept: Folder for what is exported; None keeps nothing.
 
     Raises:
         CheckpointError: A file is missing or damaged, shapes disagree, a weight is not finite, or
             the text encoder is not the one the model was trained with.
     """
-    card = _made(ModelCard, folder / "model_card.json")
-    if text_encoder_sha256 not in (None, card.text_encoder_sha256):
-        raise CheckpointError(
-            f"{folder} was trained with the text encoder {card.text_encoder} "
-            f"({card.text_encoder_sha256[:12]}…), not with the one in use "
-            f"({text_encoder_sha256[:12]}…); choose that encoder or train again"
-        )
+    card = _card(folder, text_encoder_sha256)
     config = _made(ModelConfig, folder / "config.json")
     try:
         scheme = load_scheme(folder / "diagnoses.toml")
@@ -107,37 +105,25 @@ def load(folder: Path, text_encoder_sha256: str | None = None) -> Checkpoint:
     except (SchemeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}: {error}") from None
     _check_scheme(folder, config, scheme)
-    return Checkpoint(_model(folder, config), calibrator, scheme, card)
-
-
-def _model(folder: Path, config: ModelConfig) -> DiagnosticModel:
-    """The network with its weights, each checked."""
-    path = folder / WEIGHTS
     if config.analytes != table_version():
         raise CheckpointError(
             f"{folder} was trained with another table of analytes ({config.analytes or 'older'}, "
             f"now {table_version()}); import its cases again and train again"
         )
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy or train it again") from None
-    try:
-        model = DiagnosticModel(config)
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    found = {name: value.shape for name, value in weights.items()}
-    wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-    if wrong:
+    network = load_network(folder, config, engine=engine, kept=kept)
+    return Checkpoint(network, calibrator, scheme, card)
+
+
+def _card(folder: Path, text_encoder_sha256: str | None) -> ModelCard:
+    """Where a model comes from; refuses one that another text encoder goes with."""
+    card = _made(ModelCard, folder / "model_card.json")
+    if text_encoder_sha256 not in (None, card.text_encoder_sha256):
         raise CheckpointError(
-            f"{path} does not fit config.json: {len(wrong)} weights are missing, unexpected or of "
-            f"another shape, {wrong[0]} first; copy the folder again as a whole"
+            f"{folder} was trained with the text encoder {card.text_encoder} "
+            f"({card.text_encoder_sha256[:12]}…), not with the one in use "
+            f"({text_encoder_sha256[:12]}…); choose that encoder or train again"
         )
-    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
-        raise CheckpointError(f"{path} holds a weight that is not finite; train it again")
-    model.load_state_dict(weights)
-    return model.eval()
+    return card
 
 
 def _check_scheme(folder: Path, config: ModelConfig, scheme: Scheme) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
+import numpy as np
 
 from clinical.contradictions import place
 from clinical.evidence import AnalytePointer, FactPointer, SentencePointer
@@ -212,14 +212,14 @@ def weigh(
     """Multiply quality by what `weights` left; a token with nothing left is taken out."""
     weighed: dict[Modality, Tokens] = {}
     for modality, t in tokens.items():
-        factors = torch.tensor(left[modality], dtype=torch.float32)
-        kept = (factors > 0).nonzero()[:, 0]
+        factors = np.array(left[modality], dtype=np.float32)
+        kept = np.flatnonzero(factors > 0)
         if len(kept):
             weighed[modality] = _only(t, kept, t.quality * factors)
     return weighed
 
 
-def _only(tokens: Any, kept: torch.Tensor, quality: torch.Tensor) -> Tokens:
+def _only(tokens: Any, kept: np.ndarray, quality: np.ndarray) -> Tokens:
     """Some of a modality's tokens with other quality."""
     chosen: Tokens = replace(
         tokens,

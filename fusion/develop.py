@@ -10,7 +10,7 @@ from fusion.calibrate import calibrate
 from fusion.case import Case
 from fusion.checkpoint import Checkpoint, ModelCard, load, save
 from fusion.evaluate import Comparison, Evaluation, compare, evaluate
-from fusion.model import ModelConfig
+from fusion.network import ModelConfig
 from fusion.train import PARTS, TrainConfig, TrainError, split_by_patient, train
 
 
@@ -32,6 +32,7 @@ def develop(
     trained_on: str,
     text_encoder: str,
     text_encoder_sha256: str,
+    memory: bool = False,
 ) -> Developed:
     """Train, calibrate, evaluate and write a model folder.
 
@@ -43,6 +44,7 @@ def develop(
         trained_on: What the cases are, in words, for the model card.
         text_encoder: Name of the encoder that made their evidence.
         text_encoder_sha256: Of its weights.
+        memory: Let sentences know what distant parts of long notes say.
 
     Raises:
         TrainError: There are no cases, or too little is known of them.
@@ -51,10 +53,13 @@ def develop(
     if not cases:
         raise TrainError("no case has both evidence and a known diagnosis; import with --pairs")
     shape = ModelConfig(
-        n_syndromes=len(scheme.syndromes), n_causes=len(scheme.causes), text_dim=_text_dim(cases)
+        n_syndromes=len(scheme.syndromes),
+        n_causes=len(scheme.causes),
+        text_dim=_text_dim(cases),
+        memory=memory,
     )
     trained = train(cases, config, shape)
-    calibrator = calibrate(trained.model, trained.parts["calibration"], device=config.device)
+    calibrator = calibrate(trained.model, trained.parts["calibration"])
     card = ModelCard(
         trained_on=trained_on,
         n_cases=len(trained.parts["train"]),

@@ -10,8 +10,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from clinical.diagnoses import Scheme
 from fusion.calibrate import Calibrator
-from fusion.case import MODALITIES, UNKNOWN, Case, Modality, label_tensors
-from fusion.model import DiagnosticModel, infer
+from fusion.case import MODALITIES, UNKNOWN, Case, Modality, label_arrays
+from fusion.network import Network, infer
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Comparison:
 
 
 def evaluate(
-    model: DiagnosticModel,
+    network: Network,
     calibrator: Calibrator,
     cases: Sequence[Case],
     scheme: Scheme,
@@ -93,7 +93,7 @@ def evaluate(
     """Score a network on cases it has not seen.
 
     Args:
-        model: The network.
+        network: To be scored.
         calibrator: Its calibration.
         cases: With labels.
         scheme: Names the diagnoses.
@@ -109,10 +109,10 @@ def evaluate(
     if not shown:
         raise ValueError(f"no case of {len(cases)} has {' or '.join(only) or 'labels'}")
     seen = [case.only(*only) for case in shown] if only else shown
-    logits, present = (tensor.numpy() for tensor in infer(model, seen))
+    logits, present = infer(network, seen)
     probability = calibrator.predict_proba(logits, present)
-    syndrome, causes = (tensor.numpy() for tensor in label_tensors(shown))
-    n = model.config.n_syndromes
+    syndrome, causes = label_arrays(shown)
+    n = network.config.n_syndromes
     truth = np.concatenate([_one_hot(syndrome, n), causes], axis=1)
     rng = np.random.default_rng(seed)
     labels = tuple(
@@ -132,7 +132,7 @@ def evaluate(
 
 
 def compare(
-    model: DiagnosticModel,
+    network: Network,
     calibrator: Calibrator,
     cases: Sequence[Case],
     scheme: Scheme,
@@ -151,7 +151,7 @@ def compare(
         if having:
             pair = [
                 evaluate(
-                    model, calibrator, having, scheme, only=only, resamples=resamples, seed=seed
+                    network, calibrator, having, scheme, only=only, resamples=resamples, seed=seed
                 )
                 for only in ((modality,), ())
             ]

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float64
-from torch import Tensor
 
 from fusion.calibrate import Calibrator
 from fusion.case import MODALITIES, Case, Modality, Pointer, collate
-from fusion.model import DiagnosticModel, Encoded
+from fusion.network import Encoded, Network
 
 ROWS = 64  # deletions at a time
+CELLS = ROWS * 1024  # rows times tokens at a time: of long notes fewer rows
 
 
 @dataclass(frozen=True)
@@ -55,52 +54,50 @@ class Explanation:
     prediction_set: tuple[int, ...]
 
 
-@torch.inference_mode()
-def explain(model: DiagnosticModel, calibrator: Calibrator, case: Case) -> Explanation:
+def explain(network: Network, calibrator: Calibrator, case: Case) -> Explanation:
     """Diagnose one case and rank its evidence for every diagnosis.
 
     The temperatures are those of what the case has throughout, so that an effect is the
     evidence's and never that of another calibration.
 
     Args:
-        model: The network; left in evaluation mode.
+        network: To be asked.
         calibrator: Its calibration.
         case: Any subset of modalities.
     """
-    model.eval()
     batch = collate([case])
-    encoded = model.encode(batch)
-    whole = model.fuse(encoded, encoded.present, need_weights=True)
+    encoded = network.encode(batch)
+    whole = network.fuse(encoded, encoded.present, need_weights=True)
     assert whole.attention is not None
     assert whole.shares is not None
     columns = _columns(case, encoded)
     seen = deleted(encoded.present[0], [[column] for column in columns.values()])
-    probability = _probabilities(model, calibrator, encoded, torch.cat([encoded.present, seen]))
+    rows = np.concatenate([encoded.present, seen])
+    probability = _probabilities(network, calibrator, encoded, rows)
     effects = probability[:1] - probability[1:]
-    attention = whole.attention[0][:, list(columns.values())].numpy()
+    attention = whole.attention[0][:, list(columns.values())]
     modalities = dict(zip(MODALITIES, whole.shares[0].tolist(), strict=True))
     evidence = tuple(
         _ranked(case, list(columns), attention[label], effects[:, label])
         for label in range(effects.shape[1])
     )
-    inside = calibrator.predict_set(probability[:1], batch.present.numpy())[0]
+    inside = calibrator.predict_set(probability[:1], batch.present)[0]
     chosen = tuple(int(n) for n in inside.nonzero()[0])
     return Explanation(tuple(map(float, probability[0])), modalities, evidence, chosen)
 
 
 def deleted(
-    present: Bool[Tensor, " token"], removed: Sequence[list[int]]
-) -> Bool[Tensor, "row token"]:
+    present: Bool[np.ndarray, " token"], removed: Sequence[list[int]]
+) -> Bool[np.ndarray, "row token"]:
     """One row a deletion: what is left when these tokens are gone."""
-    rows = present.repeat(len(removed), 1)
+    rows = np.tile(present, (len(removed), 1))
     for row, tokens in enumerate(removed):
         rows[row, tokens] = False
     return rows
 
 
-@torch.inference_mode()
 def deletion_check(
-    model: DiagnosticModel,
+    network: Network,
     calibrator: Calibrator,
     cases: Sequence[Case],
     label: int,
@@ -112,7 +109,7 @@ def deletion_check(
     """Is the ranking true? How far a probability falls without its top evidence, and at random.
 
     Args:
-        model: The network.
+        network: To be asked.
         calibrator: Its calibration.
         cases: To average over.
         label: Position of the diagnosis.
@@ -123,19 +120,17 @@ def deletion_check(
     Returns:
         Mean fall for the top k tokens, and for k tokens drawn at random.
     """
-    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     falls = []
     for case in cases:
-        encoded = model.eval().encode(collate([case]))
+        encoded = network.encode(collate([case]))
         columns = _columns(case, encoded)
-        top = explain(model, calibrator, case).evidence[label]
+        top = explain(network, calibrator, case).evidence[label]
         best = sorted(top, key=lambda e: -e.effect)[:k]
-        removed = [[columns[e.modality, e.index] for e in best]]
-        for _ in range(draws):
-            drawn = torch.randperm(len(columns), generator=generator)[: len(best)]
-            removed.append([list(columns.values())[n] for n in drawn.tolist()])
-        rows = torch.cat([encoded.present, deleted(encoded.present[0], removed)])
-        probability = _probabilities(model, calibrator, encoded, rows)[:, label]
+        by_chance = [rng.permutation([*columns.values()])[: len(best)] for _ in range(draws)]
+        removed = [[columns[e.modality, e.index] for e in best], *(d.tolist() for d in by_chance)]
+        rows = np.concatenate([encoded.present, deleted(encoded.present[0], removed)])
+        probability = _probabilities(network, calibrator, encoded, rows)[:, label]
         falls.append((probability[0] - probability[1], probability[0] - probability[2:].mean()))
     top_fall, random_fall = np.mean(falls, axis=0)
     return float(top_fall), float(random_fall)
@@ -146,7 +141,7 @@ def _columns(case: Case, encoded: Encoded) -> dict[tuple[Modality, int], int]:
     names = [
         (m, n) for m in MODALITIES if m in case.tokens for n in range(len(case.tokens[m].kinds))
     ]
-    return dict(zip(names, encoded.present[0].nonzero()[:, 0].tolist(), strict=True))
+    return dict(zip(names, np.flatnonzero(encoded.present[0]).tolist(), strict=True))
 
 
 def _ranked(
@@ -164,16 +159,14 @@ def _ranked(
 
 
 def _probabilities(
-    model: DiagnosticModel,
+    network: Network,
     calibrator: Calibrator,
     encoded: Encoded,
-    rows: Bool[Tensor, "row token"],
+    rows: Bool[np.ndarray, "row token"],
 ) -> Float64[np.ndarray, "row diagnosis"]:
     """Probabilities of one case seen under each row, calibrated as its first row is."""
-    logits = torch.cat(
-        [model.fuse(encoded, part).logits for part in torch.split(rows, ROWS)]
-    ).numpy()
-    here = torch.tensor(
-        [[bool((rows[0] & (encoded.modality == n)).any()) for n in range(len(MODALITIES))]]
-    )
-    return calibrator.predict_proba(logits, here.expand(len(rows), -1).numpy())
+    n = max(1, min(ROWS, CELLS // rows.shape[1]))
+    parts = [rows[start : start + n] for start in range(0, len(rows), n)]
+    logits = np.concatenate([network.fuse(encoded, part).logits for part in parts])
+    here = [(rows[0] & (encoded.modality == n)).any() for n in range(len(MODALITIES))]
+    return calibrator.predict_proba(logits, np.tile(here, (len(rows), 1)))

@@ -33,6 +33,8 @@ from clinical.ndjson import ExportedPatient
 from clinical.record import DAYS_PER_YEAR, PatientRecord, Sex
 from clinical.tables import TableCase, read_table
 from clinical.text_encoder import TextEncoder, load_text_encoder
+from clinical.vectors import FILE as VECTORS
+from clinical.vectors import VectorCache
 from fusion.case import Modality, Tokens
 from fusion.consistency import of_identity, of_scan, scan_findings
 from fusion.identity import compare
@@ -130,15 +132,32 @@ class _Incoming:
 
 @dataclass
 class Tools:
-    """What preparing needs, loaded at first use: the segmentation network and the text encoder."""
+    """What preparing needs, loaded at first use: the segmentation network and the text encoder.
+
+    Attributes:
+        text_encoder_folder: None for the stand-in.
+        engine: What shall run both, or ``auto`` for the fastest that is installed.
+        kept: Folder for what is exported to an engine; None to export it again each time.
+        vectors: What was encoded before; None begins anew, in memory.
+        seconds: Spent per step.
+    """
 
     text_encoder_folder: Path | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # spent per step
+    engine: str = "auto"
+    kept: Path | None = None
+    vectors: VectorCache | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, site: Site, engine: str = "auto") -> "Tools":
+        """Those of a site, whose folder keeps what is made once."""
+        vectors = VectorCache.open(site.folder / VECTORS, site.config.salt)
+        return cls(site.text_encoder_folder, engine, site.engines_folder, vectors)
 
     @cached_property
-    def engine(self) -> Engine:
+    def segmenter(self) -> Engine:
         """The segmentation network that ships, ready to run."""
-        return load_engine()
+        return load_engine(engine=self.engine, kept=self.kept)
 
     @cached_property
     def network(self) -> str:
@@ -148,7 +167,9 @@ class Tools:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The site's text encoder."""
-        return load_text_encoder(self.text_encoder_folder)
+        return load_text_encoder(
+            self.text_encoder_folder, engine=self.engine, kept=self.kept, vectors=self.vectors
+        )
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -450,7 +471,7 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
     if unread:
         total = ("total", str(len(record.notes)))
         values = (("n", str(unread)), total, ("encoder", tools.encoder.name))
-        findings.append(Finding("import", "unread notes", values))
+        findings.append(Finding("import", "rules only", values))
     tokens: dict[Modality, Tokens] = {}
     seen: Sequence[Finding] = ()
     if row.scan_sha256:
@@ -503,7 +524,7 @@ def _segmented(site: Site, row: CaseRow, tools: Tools) -> tuple[Segmentation, Sc
     with tools.timed("prepare and segment"):
         scan = read_nifti(site.original("scans", row.scan_sha256 or ""))
         prepared = prepare(scan)
-        segmentation = segment(tools.engine, prepared)
+        segmentation = segment(tools.segmenter, prepared)
         grade = check_scan(scan, prepared, segmentation)
     write_clean(to_ras(scan), folder / "T1w.nii.gz")
     write_segmentation(folder, segmentation, grade, origin)

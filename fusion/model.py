@@ -1,78 +1,58 @@
 """The network: encoders, dynamic-weighted cross attention, one logit a diagnosis."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor, nn
 
-from clinical.lab_encoder import FACT_KINDS
+from clinical.lab_encoder import FACT_EXTRAS, FACT_KINDS
+from clinical.memory import ChunkMemory
 from clinical.temporal import LabEncoder
-from clinical.units import ANALYTES, table_version
-from fusion.attention import DynamicWeightedAttention, Form
-from fusion.case import MODALITIES, Case, CaseBatch, Modality, ModalityBatch, collate
-from imaging.encoder import POOLED, RegionEncoder
+from clinical.units import ANALYTES
+from fusion.attention import DynamicWeightedAttention
+from fusion.case import MODALITIES, CaseBatch, Modality, ModalityBatch
+from fusion.network import Encoded, ModelConfig, Output, side_by_side
+from imaging.encoder import POOLED
+from imaging.region_encoder import RegionEncoder
 from imaging.regions import REGIONS
 
 ALONE_GAIN = 3.0  # so that these few weights learn at the pace that a logit needs
 TEXT_GAIN = 0.1  # a fact's words are hundreds of numbers, each of which learns
-FACT_EXTRAS = 3  # numeric value, years before index, whether there is a number
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """Shape of the network."""
+class Tensors:
+    """The tokens of one modality as `ModalityBatch` has them, on the network's device."""
 
-    n_syndromes: int = 3  # of the scheme; exclude each other
-    n_causes: int = 10  # of the scheme; independent
-    text_dim: int = 384  # width of the text encoder's sentences
-    dim: int = 192  # width of a token inside the network
-    heads: int = 24  # of the attention; divides dim
-    layers: int = 1  # times each diagnosis asks the evidence
-    form: Form = "soft"  # of the dynamic weighting; hard, plain
-    dropout: float = 0.3  # of what is read from the evidence
-    analytes: str = field(default_factory=table_version)  # by which laboratory tokens are counted
-
-    @property
-    def n_labels(self) -> int:
-        """Length of the axis ``diagnosis``: syndromes, then causes."""
-        return self.n_syndromes + self.n_causes
+    features: Float32[Tensor, "batch token *feature"]
+    kinds: Int64[Tensor, "batch token"]
+    quality: Float32[Tensor, "batch token"]
+    present: Bool[Tensor, "batch token"]
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Encoded tokens of all modalities side by side, in the order of `MODALITIES`.
-
-    Attributes:
-        tokens: Encoded; what stands where a token is absent means nothing.
-        modality: Position in `MODALITIES` of each token.
-        quality: 0..1.
-        present: True where there is a token.
-        alone: What each token adds to each logit by itself.
-    """
+class EncodedTensors:
+    """What `fusion.network.Encoded` is in NumPy, with gradients."""
 
     tokens: Float[Tensor, "batch token dim"]
+    kinds: Int64[Tensor, "batch token"]
     modality: Int64[Tensor, " token"]
     quality: Float[Tensor, "batch token"]
     present: Bool[Tensor, "batch token"]
     alone: Float[Tensor, "batch token diagnosis"]
+    notes: tuple[int, int] | tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Output:
-    """What the network says.
+class OutputTensors:
+    """What `fusion.network.Output` is in NumPy, with gradients."""
 
-    Attributes:
-        logits: Syndromes (softmax over them), then causes (a sigmoid each).
-        attention: Share of each token, averaged over heads and layers; rows sum to 1. None
-            unless asked for.
-        shares: Attention by modality, averaged over diagnoses; None unless asked for.
-    """
-
-    logits: Float[Tensor, "batch diagnosis"]
-    attention: Float[Tensor, "batch diagnosis token"] | None = None
-    shares: Float[Tensor, "batch modality"] | None = None
+    logits: Float[Tensor, "row diagnosis"]
+    attention: Float[Tensor, "row diagnosis token"] | None = None
+    shares: Float[Tensor, "row modality"] | None = None
 
 
 class NoteEncoder(nn.Module):
@@ -170,7 +150,8 @@ class Layer(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "row query dim"],
-        evidence: Encoded,
+        tokens: Float[Tensor, "seen token dim"],
+        evidence: EncodedTensors,
         present: Bool[Tensor, "row token"],
         *,
         need_weights: bool,
@@ -178,7 +159,7 @@ class Layer(nn.Module):
         """Queries that know more, and what they looked at."""
         answer, attention = self.attention(
             self.norm_query(queries),
-            evidence.tokens,
+            tokens,
             evidence.modality,
             evidence.quality,
             present,
@@ -213,33 +194,74 @@ class DiagnosticModel(nn.Module):
         self.norm_answer = nn.LayerNorm(dim)
         self.readout = nn.Parameter(torch.randn(config.n_labels, dim) * dim**-0.5)
         self.bias = nn.Parameter(torch.zeros(config.n_labels))
+        self.memory = ChunkMemory(dim) if config.memory else None
 
-    def forward(self, batch: CaseBatch, *, need_weights: bool = False) -> Output:
-        """Diagnose.
+    def forward(self, batch: CaseBatch, *, need_weights: bool = False) -> OutputTensors:
+        """Diagnose, with gradients.
 
         Args:
             batch: Cases with at least one token each.
             need_weights: Also return attention and modality shares.
         """
-        evidence = self.encode(batch)
-        return self.fuse(evidence, evidence.present, need_weights=need_weights)
+        evidence = self.encode_tensors(self.tensors(batch))
+        return self.fuse_tensors(evidence, evidence.present, need_weights=need_weights)
 
+    @torch.inference_mode()
     def encode(self, batch: CaseBatch) -> Encoded:
+        """Bring all tokens of some cases to one width and side by side, in evaluation mode."""
+        found = self.eval().encode_tensors(self.tensors(batch))
+        return side_by_side(batch, _array(found.tokens), _array(found.alone))
+
+    @torch.inference_mode()
+    def fuse(
+        self,
+        evidence: Encoded,
+        present: Bool[np.ndarray, "row token"],
+        *,
+        need_weights: bool = False,
+    ) -> Output:
+        """Diagnose from what `encode` made; see `fusion.network.Network`."""
+        whole = EncodedTensors(
+            self._tensor(evidence.tokens),
+            self._tensor(evidence.kinds),
+            self._tensor(evidence.modality),
+            self._tensor(evidence.quality),
+            self._tensor(evidence.present),
+            self._tensor(evidence.alone),
+            evidence.notes,
+        )
+        found = self.fuse_tensors(whole, self._tensor(present), need_weights=need_weights)
+        if found.attention is None or found.shares is None:
+            return Output(_array(found.logits))
+        return Output(*map(_array, (found.logits, found.attention, found.shares)))
+
+    def tensors(self, batch: CaseBatch) -> dict[Modality, Tensors]:
+        """A batch on the network's device."""
+        names = [field.name for field in fields(ModalityBatch)]
+        return {
+            m: Tensors(*(self._tensor(getattr(batch.modalities[m], name)) for name in names))
+            for m in MODALITIES
+        }
+
+    def encode_tensors(self, batch: Mapping[Modality, Tensors]) -> EncodedTensors:
         """Bring all tokens to one width and side by side."""
-        parts = [self._encode(n, m, batch.modalities[m]) for n, m in enumerate(MODALITIES)]
-        batches = [batch.modalities[m] for m in MODALITIES]
-        columns = [torch.full(b.present.shape[1:], n) for n, b in enumerate(batches)]
-        tokens, alone = zip(*parts, strict=True)
-        return Encoded(
+        parts = [batch[m] for m in MODALITIES]
+        encoded = [self._encode(n, m, batch[m]) for n, m in enumerate(MODALITIES)]
+        columns = [torch.full(p.present.shape[1:], n) for n, p in enumerate(parts)]
+        tokens, alone = zip(*encoded, strict=True)
+        first = batch["scan"].present.shape[1]
+        return EncodedTensors(
             torch.cat(tokens, dim=1),
+            torch.cat([torch.where(p.present, p.kinds, 0) for p in parts], dim=1),
             torch.cat(columns).to(self.bias.device),
-            torch.cat([torch.where(b.present, b.quality, 0.0) for b in batches], dim=1),
-            torch.cat([b.present for b in batches], dim=1),
+            torch.cat([torch.where(p.present, p.quality, 0.0) for p in parts], dim=1),
+            torch.cat([p.present for p in parts], dim=1),
             torch.cat(alone, dim=1),
+            (first, first + batch["notes"].present.shape[1]),
         )
 
     def _encode(
-        self, column: int, modality: Modality, batch: ModalityBatch
+        self, column: int, modality: Modality, batch: Tensors
     ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch token diagnosis"]]:
         """One modality; an absent token's placeholder is replaced before anything is computed."""
         shape = batch.present.shape
@@ -249,61 +271,68 @@ class DiagnosticModel(nn.Module):
         here = batch.present.view(*batch.present.shape, *[1] * (batch.features.ndim - 2))
         features = torch.where(here, batch.features, 0.0)
         kinds = torch.where(batch.present, batch.kinds, 0)
+        return self.encode_modality(column, modality, features, kinds)
+
+    def encode_modality(
+        self,
+        column: int,
+        modality: Modality,
+        features: Float[Tensor, "batch token *feature"],
+        kinds: Int64[Tensor, "batch token"],
+    ) -> tuple[Float[Tensor, "batch token dim"], Float[Tensor, "batch token diagnosis"]]:
+        """The tokens of one modality, and what each says by itself; padding is zero."""
         tokens = self.encoders[modality](features, kinds)
         encoded: Tensor = self.norm_token(tokens + self.modality[column])
         dropped: Tensor = self.token_dropout(encoded)
         return dropped, self.alone(modality, features, kinds)
 
-    def fuse(
+    def fuse_tensors(
         self,
-        evidence: Encoded,
+        evidence: EncodedTensors,
         present: Bool[Tensor, "row token"],
         *,
         need_weights: bool = False,
-    ) -> Output:
-        """Diagnose from encoded tokens.
-
-        Args:
-            evidence: Of as many cases as `present` has rows, or of one case that is then seen
-                under each row: with a token left out, for instance.
-            present: Which tokens to see.
-            need_weights: Also return attention and modality shares.
-        """
+    ) -> OutputTensors:
+        """Diagnose from encoded tokens; see `fusion.network.Network.fuse`."""
+        tokens = self._remember(evidence, present)
         queries = self.queries.expand(present.shape[0], -1, -1)
         seen = []
         for layer in self.layers:
-            queries, attention = layer(queries, evidence, present, need_weights=need_weights)
+            queries, attention = layer(
+                queries, tokens, evidence, present, need_weights=need_weights
+            )
             seen.append(attention)
         weight = (evidence.quality * present)[..., None]
         alone = torch.where(present[..., None], evidence.alone * weight, 0.0).sum(dim=1)
         together = (self.norm_answer(queries) * self.readout).sum(dim=-1)
         logits = together + alone + self.bias
         if not need_weights:
-            return Output(logits)
+            return OutputTensors(logits)
         mean = torch.stack(seen).mean(dim=0)
         columns = torch.nn.functional.one_hot(evidence.modality, len(MODALITIES)).to(mean.dtype)
-        return Output(logits, mean, (mean @ columns).mean(dim=1))
+        return OutputTensors(logits, mean, (mean @ columns).mean(dim=1))
+
+    def _remember(
+        self, evidence: EncodedTensors, present: Bool[Tensor, "row token"]
+    ) -> Float[Tensor, "seen token dim"]:
+        """The tokens, of which each sentence knows the other chunks that its row shows."""
+        if self.memory is None:
+            return evidence.tokens
+        start, stop = evidence.notes
+        around = evidence.tokens.expand(present.shape[0], -1, -1)
+        told = self.memory(
+            evidence.tokens[:, start:stop],
+            evidence.kinds[:, start:stop],
+            present[:, start:stop],
+            evidence.quality[:, start:stop],
+        )
+        return torch.cat([around[:, :start], told, around[:, stop:]], dim=1)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """An array on the network's device."""
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.bias.device)
 
 
-@torch.inference_mode()
-def infer(
-    model: DiagnosticModel, cases: Sequence[Case], batch_size: int = 32, device: str = "cpu"
-) -> tuple[Float[Tensor, "case diagnosis"], Bool[Tensor, "case modality"]]:
-    """Logits of many cases, and which modalities each has.
-
-    Args:
-        model: The network; left in evaluation mode.
-        cases: Any number but none.
-        batch_size: Cases at a time.
-        device: Where to compute.
-    """
-    model.to(device).eval()
-    found = [(model(b.to(device)).logits.cpu(), b.present) for b in _batches(cases, batch_size)]
-    logits, present = zip(*found, strict=True)
-    return torch.cat(logits), torch.cat(present)
-
-
-def _batches(cases: Sequence[Case], batch_size: int) -> Iterator[CaseBatch]:
-    """Cases, some at a time, in their order."""
-    for start in range(0, len(cases), batch_size):
-        yield collate(cases[start : start + batch_size])
+def _array(tensor: Tensor) -> np.ndarray:
+    """A tensor's numbers."""
+    return np.asarray(tensor.cpu().numpy())

@@ -8,6 +8,8 @@ tables/SHA256.csv     the same for tables, and SHA256.toml for what their column
 scans/SHA256.nii.gz   the same for NIfTI scans; of DICOM, the chosen series without its headers
 cases/ID/             record.json, report.json, T1w.nii.gz, regions.*, tokens
 model/                the diagnostic model in use (`fusion.checkpoint`)
+engines/              networks as OpenVINO and ONNX Runtime run them, made from their weights
+vectors.sqlite        vectors of what was encoded before, under secret keys
 """
 
 import datetime as dt
@@ -23,16 +25,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BeforeValidator, TypeAdapter
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from sqlalchemy import JSON, ForeignKey, String, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from clinical.check import OLDEST_YEARS
 from clinical.diagnoses import Scheme, load_scheme
-from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
+from clinical.evidence import VERSION, AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
 from clinical.findings import VERDICTS, Finding, Verdict, dump, load
 from clinical.record import PatientRecord
 from clinical.units import table_version
@@ -281,6 +284,16 @@ class Site:
         """Where the diagnostic model in use lies."""
         return self.folder / "model"
 
+    @property
+    def engines_folder(self) -> Path:
+        """Where what was exported to an engine is kept."""
+        return self.folder / "engines"
+
+    @property
+    def text_encoder_folder(self) -> Path | None:
+        """Folder of the site's text encoder; None for the stand-in."""
+        return Path(self.config.text_encoder) if self.config.text_encoder else None
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A database transaction."""
@@ -408,7 +421,7 @@ class Site:
     def _write_tokens(self, case_id: str, tokens: Mapping[Modality, Tokens], encoder: str) -> None:
         """Write the file of a case's evidence."""
         tensors = {
-            f"{modality}.{part}": getattr(t, part).contiguous()
+            f"{modality}.{part}": np.ascontiguousarray(getattr(t, part))
             for modality, t in tokens.items()
             for part in ("features", "kinds", "quality")
         }
@@ -418,7 +431,7 @@ class Site:
         path = self.case_folder(case_id) / "tokens.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        about = {"text_encoder": encoder, "analytes": table_version()}
+        about = {"text_encoder": encoder, **_made_as()}
         save_file(tensors, partial, {"pointers": json.dumps(pointers), **about})
         partial.replace(path)
 
@@ -426,21 +439,22 @@ class Site:
         """Read the file of a case's evidence."""
         if self.tokens_encoder(case_id) is None:
             raise SiteError(f"case {case_id} has no evidence yet; run `consilium import` again")
-        with safe_open(self.case_folder(case_id) / "tokens.safetensors", "pt") as file:
+        with safe_open(self.case_folder(case_id) / "tokens.safetensors", "np") as file:
             pointers = json.loads(file.metadata()["pointers"])
             return {m: _tokens(m, file, pointers[m]) for m in MODALITIES if m in pointers}
 
     def tokens_encoder(self, case_id: str) -> str | None:
         """SHA-256 of the text encoder that made the kept evidence.
 
-        None where there is no evidence, or where it counts its analytes by another table.
+        None where there is no evidence, or where it was made otherwise than now: by another
+        version of the program, or with another table of analytes.
         """
         path = self.case_folder(case_id) / "tokens.safetensors"
         if not path.exists():
             return None
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             about = file.metadata()
-        return str(about["text_encoder"]) if about.get("analytes") == table_version() else None
+        return str(about["text_encoder"]) if about.items() >= _made_as().items() else None
 
     def case(self, case_id: str, scheme: Scheme | None = None) -> Case:
         """A case as evidence; with its known diagnoses where a scheme is given.
@@ -680,6 +694,11 @@ def _check_unblocked(row: CaseRow) -> None:
             f"case {row.case_id} is blocked: its scan's header and the record disagree "
             f"({differs}); decide whose scan it is on the page or with `consilium identity`"
         )
+
+
+def _made_as() -> dict[str, str]:
+    """What evidence depends on besides what was imported and the text encoder."""
+    return {"version": str(VERSION), "analytes": table_version()}
 
 
 def labels_of(keys: list[str], scheme: Scheme) -> Labels:

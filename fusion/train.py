@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
+from fusion.adapt import Adversary
 from fusion.case import UNKNOWN, Case, CaseBatch, collate
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of a step's gradient
     patience: int = 8  # epochs without a better validation loss before stopping
     fractions: tuple[float, ...] = (0.65, 0.1, 0.1, 0.15)  # of patients, in the order of PARTS
+    domain_weight: float = 0.0  # strength with which notes unlearn their domain; 0 is off
     seed: int = 0
     device: str = "cpu"
 
@@ -127,30 +131,37 @@ def loss_of(model: DiagnosticModel, batch: CaseBatch) -> Float[Tensor, ""]:
     """Cross entropy of the syndrome plus binary cross entropy of the causes, where known."""
     n = model.config.n_syndromes
     logits = model(batch).logits
-    known = batch.causes != UNKNOWN
-    # A sum over what is known divided by its count, which is 0/1 and not 0/0 where nothing is.
-    syndrome = cross_entropy(logits[:, :n], batch.syndrome, ignore_index=UNKNOWN, reduction="sum")
-    causes = binary_cross_entropy_with_logits(
-        logits[:, n:], torch.where(known, batch.causes, 0.0), weight=known.float(), reduction="sum"
+    truth, causes = (
+        torch.from_numpy(array).to(logits.device) for array in (batch.syndrome, batch.causes)
     )
-    n_known = (batch.syndrome != UNKNOWN).sum().clamp(min=1)
+    known = causes != UNKNOWN
+    # A sum over what is known divided by its count, which is 0/1 and not 0/0 where nothing is.
+    syndrome = cross_entropy(logits[:, :n], truth, ignore_index=UNKNOWN, reduction="sum")
+    cause = binary_cross_entropy_with_logits(
+        logits[:, n:], torch.where(known, causes, 0.0), weight=known.float(), reduction="sum"
+    )
+    n_known = (truth != UNKNOWN).sum().clamp(min=1)
     per_cause = known.sum().clamp(min=1) / max(1, known.shape[1])
-    return syndrome / n_known + causes / per_cause
+    return syndrome / n_known + cause / per_cause
 
 
 def hidden_at_random(
-    present: Bool[Tensor, "batch modality"], chance: float, generator: torch.Generator
-) -> Bool[Tensor, "batch modality"]:
+    present: Bool[np.ndarray, "batch modality"], chance: float, generator: torch.Generator
+) -> Bool[np.ndarray, "batch modality"]:
     """Which modalities to keep: each is hidden by chance, and each case keeps at least one."""
-    drawn = torch.rand(present.shape, generator=generator)
-    kept = drawn >= chance
+    drawn = torch.rand(present.shape, generator=generator).numpy()
+    kept: np.ndarray = drawn >= chance
     # The luckiest of those a case has stays, whatever the chance.
-    luckiest = drawn.masked_fill(~present, -1.0).argmax(dim=1, keepdim=True)
-    return kept.scatter(1, luckiest, True)  # noqa: FBT003
+    luckiest = np.where(present, drawn, -1.0).argmax(axis=1)
+    kept[np.arange(len(kept)), luckiest] = True
+    return kept
 
 
 def train(
-    cases: Sequence[Case], config: TrainConfig, model_config: ModelConfig | None = None
+    cases: Sequence[Case],
+    config: TrainConfig,
+    model_config: ModelConfig | None = None,
+    domains: Mapping[str, int] | None = None,
 ) -> Trained:
     """Split by patient, make a network and fit it.
 
@@ -158,6 +169,7 @@ def train(
         cases: Cases with labels.
         config: How to train.
         model_config: Shape of the network.
+        domains: Number of the hospital by case id, for `TrainConfig.domain_weight`.
 
     Raises:
         SplitError: There are too few patients.
@@ -166,7 +178,13 @@ def train(
     parts = split_by_patient(cases, config.fractions, config.seed)
     torch.manual_seed(config.seed)
     model = DiagnosticModel(model_config or ModelConfig())
-    history = fit(model, parts[0], parts[1], config)
+    adversary = None
+    if config.domain_weight > 0:
+        if len(set((domains or {}).values())) < 2:
+            raise TrainError("domain_weight needs the notes of two hospitals at least")
+        dim, seed = model.config.dim, config.seed
+        adversary = Adversary(dim, domains or {}, config.domain_weight, seed=seed)
+    history = fit(model, parts[0], parts[1], config, adversary)
     return Trained(model, history, dict(zip(PARTS, parts, strict=True)))
 
 
@@ -175,6 +193,7 @@ def fit(
     train_cases: Sequence[Case],
     valid_cases: Sequence[Case],
     config: TrainConfig,
+    adversary: Adversary | None = None,
 ) -> History:
     """Fit a network where it stands.
 
@@ -186,6 +205,8 @@ def fit(
         train_cases: Cases with labels.
         valid_cases: For early stopping; empty for none.
         config: How to train.
+        adversary: Reads the domain of the notes, which then unlearn it. The best epoch is one
+            in which it was as strong as asked for.
 
     Raises:
         SplitError: A patient is in both.
@@ -196,19 +217,21 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
     model.to(config.device)
-    optimizer, schedule = _optimizer(model, len(train_cases), config)
+    optimizer, schedule = _optimizer(model, len(train_cases), config, adversary)
     history, best = History(), copy.deepcopy(model.state_dict())
+    first = _first_epoch(config, adversary)
     progress = tqdm(range(config.epochs), "training", unit="epoch", disable=None)
     try:
         for epoch in progress:
             history.train_loss.append(
-                _epoch(model, train_cases, config, optimizer, schedule, generator)
+                _epoch(model, train_cases, config, optimizer, schedule, generator, adversary)
             )
             if valid_cases:
                 history.valid_loss.append(mean_loss(model, valid_cases, config))
-            if not valid_cases or history.valid_loss[-1] <= min(history.valid_loss):
+            since = first if epoch >= first else 0
+            if not valid_cases or history.valid_loss[-1] <= min(history.valid_loss[since:]):
                 history.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
-            elif epoch - history.best_epoch >= config.patience:
+            elif epoch - max(first, history.best_epoch) >= config.patience:
                 break
             progress.set_postfix(loss=f"{(history.valid_loss or history.train_loss)[-1]:.3f}")
     except KeyboardInterrupt:
@@ -224,7 +247,7 @@ def mean_loss(model: DiagnosticModel, cases: Sequence[Case], config: TrainConfig
     model.eval()
     batches = [cases[n : n + config.batch_size] for n in range(0, len(cases), config.batch_size)]
     with torch.inference_mode():
-        losses = [len(b) * loss_of(model, collate(b).to(config.device)).item() for b in batches]
+        losses = [len(b) * loss_of(model, collate(b)).item() for b in batches]
     return sum(losses) / len(cases)
 
 
@@ -235,17 +258,21 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
+    adversary: Adversary | None = None,
 ) -> float:
     """Every case once, in random order and with modalities hidden; the mean loss."""
     model.train()
     total = 0.0
     order = torch.randperm(len(cases), generator=generator)
     for rows in torch.split(order, config.batch_size):
-        batch = collate([cases[row] for row in rows.tolist()])
+        shown = [cases[row] for row in rows.tolist()]
+        batch = collate(shown)
         kept = hidden_at_random(batch.present, config.modality_dropout, generator)
-        loss = loss_of(model, batch.keep(kept).to(config.device))
+        loss = loss_of(model, batch.keep(kept))
+        done = schedule.last_epoch / _steps(len(cases), config)
+        told = [adversary.loss(model, shown, done)] if adversary else []
         optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward([loss, *told])
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         schedule.step()
@@ -254,15 +281,29 @@ def _epoch(
 
 
 def _optimizer(
-    model: DiagnosticModel, n_cases: int, config: TrainConfig
+    model: DiagnosticModel,
+    n_cases: int,
+    config: TrainConfig,
+    adversary: Adversary | None = None,
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW and the course of its learning rate over all epochs."""
-    steps = config.epochs * math.ceil(n_cases / config.batch_size)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    rate = partial(_rate, warmup=config.warmup_steps, steps=steps)
+    learning = [*model.parameters(), *(adversary.parameters() if adversary else ())]
+    optimizer = torch.optim.AdamW(learning, config.learning_rate, weight_decay=config.weight_decay)
+    rate = partial(_rate, warmup=config.warmup_steps, steps=_steps(n_cases, config))
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+
+def _steps(n_cases: int, config: TrainConfig) -> int:
+    """How many there are in all epochs."""
+    return config.epochs * math.ceil(n_cases / config.batch_size)
+
+
+def _first_epoch(config: TrainConfig, adversary: Adversary | None) -> int:
+    """The first whose weights are what was asked for."""
+    if adversary is None:
+        return 0
+    done = ((epoch + 1) / config.epochs for epoch in range(config.epochs))
+    return next(n for n, share in enumerate(done) if adversary.is_ready(share))
 
 
 def _rate(step: int, warmup: int, steps: int) -> float:

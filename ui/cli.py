@@ -1,12 +1,16 @@
 """The `consilium` command: what can be said to it. What is then done is in `ui.commands`."""
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ui import federation_cli
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # it has no public name
@@ -27,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when all went well, 1 when something was refused, 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
-    from ui import commands  # not before, so that `--help` is instant
+    # Not before, so that `--help` is instant; and a hub needs no imaging and no network.
+    light = args.run in ("hub", "join", "federate")
+    commands = importlib.import_module("ui.federation" if light else "ui.commands")
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     guard_log()
@@ -40,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if args.debug:
             raise
+        from ui import commands
+
         print(f"consilium: {commands.one_line(error)}", file=sys.stderr)
         return 2
 
@@ -66,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_import, _add_train, _add_evaluate, _add_review, _add_account,
-                _add_federate, _add_identity, _add_doctor):  # fmt: skip
+                _add_federation, _add_identity, _add_adapt, _add_doctor):  # fmt: skip
         add(commands)
     return parser
 
@@ -128,8 +136,19 @@ def _add_import(commands: "Commands") -> None:
     )  # fmt: skip
     add.add_argument("--model", type=Path, help="diagnostic model for a new site to use")
     add.add_argument(
-        "--text-encoder", type=Path, help="folder of a DeepSeek-R1-Distill model (new sites)"
-    )
+        "--text-encoder", type=Path, metavar="MODEL",
+        help="for a new site: folder of a DeepSeek-R1-Distill model, or another Qwen or Llama "
+        "decoder; or its name, where `hf download NAME` has fetched it to this machine",
+    )  # fmt: skip
+
+    _add_engine(add)
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", choices=("auto", "openvino", "onnx", "torch"), default="auto",
+        help="what runs the networks (default: the fastest that is installed)",
+    )  # fmt: skip
 
 
 def _add_train(commands: "Commands") -> None:
@@ -143,6 +162,9 @@ def _add_train(commands: "Commands") -> None:
     train.add_argument("--out", type=Path, required=True, help="folder of the new model")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--epochs", type=int, help="upper limit")
+    train.add_argument(
+        "--memory", action="store_true", help="let sentences of long notes know of distant ones"
+    )
     train.add_argument("--trained-on", default="", help="what the cases are, for the model card")
 
 
@@ -169,6 +191,7 @@ def _add_review(commands: "Commands") -> None:
     review.add_argument("site", type=Path, metavar="SITE")
     review.add_argument("--port", type=int, default=7860)
     review.add_argument("--model", type=Path, help="default: the site's own")
+    _add_engine(review)
 
 
 def _add_account(commands: "Commands") -> None:
@@ -182,18 +205,9 @@ def _add_account(commands: "Commands") -> None:
     account.add_argument("user", metavar="USER")
 
 
-def _add_federate(commands: "Commands") -> None:
-    federate = _command(
-        commands,
-        "federate",
-        "train across sites in Flower's simulation engine, one hospital a client",
-        "consilium federate north river harbour --rounds 3 --out runs/federated",
-    )
-    federate.add_argument("sites", type=Path, nargs="+", metavar="SITE")
-    federate.add_argument("--rounds", type=int, default=3)
-    federate.add_argument("--out", type=Path, required=True)
-    federate.add_argument("--seed", type=int, default=0)
-    federate.add_argument("--trained-on", default="", help="what the cases are, for the model card")
+def _add_federation(commands: "Commands") -> None:
+    for add in (federation_cli.add_hub, federation_cli.add_join, federation_cli.add_federate):
+        add(partial(_command, commands))
 
 
 def _add_identity(commands: "Commands") -> None:
@@ -212,6 +226,26 @@ def _add_identity(commands: "Commands") -> None:
     )
     identity.add_argument("--reason", required=True, metavar="TEXT")
     identity.add_argument("--user", required=True, metavar="NAME", help="who decides")
+
+
+def _add_adapt(commands: "Commands") -> None:
+    adapt = _command(
+        commands,
+        "adapt",
+        "teach a text encoder the language of a site's notes; the result is another encoder",
+        "consilium adapt site --text-encoder DeepSeek-R1-Distill-Qwen-1.5B --out ours",
+    )
+    adapt.add_argument("site", type=Path, metavar="SITE")
+    adapt.add_argument(
+        "--text-encoder", type=Path, required=True, metavar="FOLDER", help="decoder to begin with"
+    )
+    adapt.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER",
+        help="folder of the new encoder, for `import --text-encoder`; as confidential as the notes",
+    )  # fmt: skip
+    adapt.add_argument("--epochs", type=int, help="how often every note is read")
+    adapt.add_argument("--seed", type=int, default=0)
+    adapt.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
 
 
 def _add_doctor(commands: "Commands") -> None:

@@ -10,27 +10,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from clinical.deidentify import deidentify
 from clinical.diagnoses import Scheme, load_scheme
 from clinical.mapping import load_mapping
 from clinical.ndjson import is_ndjson
 from clinical.rest import Server
 from clinical.text_encoder import load_text_encoder
+from clinical.text_folder import Description, describe, lasting_name
 from fusion import intake
 from fusion.assistant import Assistant
 from fusion.case import Case
 from fusion.checkpoint import load
-from fusion.develop import Developed, develop, evaluate_folder
-from fusion.evaluate import comparison_markdown, markdown
+from fusion.engines import engine_named
 from fusion.exports import bundle_sources, export_sources
 from fusion.intake import Source, Tools
 from fusion.remote import TOKEN, fetched, read_patients, read_token
 from fusion.store import SCHEME, Site
-from fusion.train import TrainConfig
 from imaging.bids import is_bids
 from ui.accounts import Accounts
+
+if TYPE_CHECKING:  # the module trains, on torch, which most commands do without
+    from fusion.develop import Developed
 
 FEW = 3  # imports of more cases print one line a case
 MANY = 20  # imports of more cases count their findings instead of listing them
@@ -50,8 +54,8 @@ def import_cases(args: argparse.Namespace) -> int:
     site = Site.create(args.site, text_encoder=_checked_encoder(args))
     scheme, refused = _scheme(site, args.diagnoses), 0
     if args.model:
-        _install_model(site, args.model)
-    tools = Tools(_encoder_folder(site))
+        _install_model(site, args.model, args.engine)
+    tools = Tools.of(site, args.engine)
     with tools.timed("import"):
         if args.mapping:
             sources, refused = _rows(site, args)
@@ -70,7 +74,7 @@ def _checked_encoder(args: argparse.Namespace) -> str:
     """The folder of the text encoder for a new site, once it has been seen to load."""
     if args.text_encoder is None:
         return ""
-    folder = str(args.text_encoder.resolve())
+    folder = lasting_name(args.text_encoder)
     if (args.site / "site.toml").exists():
         if Site.open(args.site).config.text_encoder != folder:
             raise ValueError(
@@ -247,14 +251,10 @@ def _cost(seconds: dict[str, float]) -> str:
     return f"{steps}; peak memory {peak_mb:.0f} MB"
 
 
-def _encoder_folder(site: Site) -> Path | None:
-    """The folder of the site's text encoder; None for the stand-in."""
-    return Path(site.config.text_encoder) if site.config.text_encoder else None
-
-
-def _install_model(site: Site, model: Path) -> None:
-    """Copy a model folder into a site that has none."""
-    load(model)  # refuses a damaged folder before anything is copied
+def _install_model(site: Site, model: Path, engine: str) -> None:
+    """Copy a model folder into a site that has none, ready for an engine."""
+    # Refuses a damaged folder before anything is copied.
+    Assistant.load(model, engine=engine, kept=site.engines_folder)
     if not site.model_folder.exists():
         shutil.copytree(model, site.model_folder)
 
@@ -271,15 +271,18 @@ def _known_cases(folders: Sequence[Path]) -> tuple[list[Case], Scheme]:
 
 def train(args: argparse.Namespace) -> int:
     """Split, fit, calibrate, evaluate, write."""
+    from fusion.develop import develop
+    from fusion.train import TrainConfig
+
     cases, scheme = _known_cases(args.sites)
     config = TrainConfig(seed=args.seed)
     if args.epochs:
         config = replace(config, epochs=args.epochs)
-    encoder = load_text_encoder(_encoder_folder(Site.open(args.sites[0])))
+    encoder = _described(Site.open(args.sites[0]))
     developed = develop(
         cases, scheme, args.out, config,
         trained_on=args.trained_on or f"{len(cases)} cases of {len(args.sites)} sites",
-        text_encoder=encoder.name, text_encoder_sha256=encoder.sha256,
+        text_encoder=encoder.name, text_encoder_sha256=encoder.sha256, memory=args.memory,
     )  # fmt: skip
     _print_scores(developed)
     print(f"the model is in {args.out}")
@@ -288,6 +291,8 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Print AUROC and calibration."""
+    from fusion.develop import evaluate_folder
+
     model = args.model or args.sites[0] / "model"
     cases, scheme = _known_cases(args.sites)
     if (model / SCHEME).exists() and load(model).scheme != scheme:
@@ -296,8 +301,10 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_scores(developed: Developed) -> None:
+def _print_scores(developed: "Developed") -> None:
     """The tables of a model's scores."""
+    from fusion.evaluate import comparison_markdown, markdown
+
     print(markdown(developed.evaluation), comparison_markdown(developed.comparisons), sep="\n\n")
 
 
@@ -307,7 +314,13 @@ def review(args: argparse.Namespace) -> int:
 
     site = Site.open(args.site)
     made_by = {site.tokens_encoder(row.case_id) for row in site.cases()} - {None}
-    assistant = Assistant.load(args.model or site.model_folder, next(iter(made_by), None))
+    assistant = Assistant.load(
+        args.model or site.model_folder,
+        next(iter(made_by), None),
+        engine=args.engine,
+        kept=site.engines_folder,
+    )
+    print(f"engine {assistant.engine}")
     serve(site, assistant, port=args.port)
     return 0
 
@@ -320,23 +333,6 @@ def account(args: argparse.Namespace) -> int:
         raise ValueError("the passwords differ; nothing was changed")
     Accounts(site.folder / "accounts.json").add(args.user, password)
     print(f"{args.user} may now log in")
-    return 0
-
-
-def federate(args: argparse.Namespace) -> int:
-    """Train across sites in the simulation engine."""
-    from federated.simulate import simulate
-
-    for site in args.sites:
-        if not (site / "site.toml").is_file():
-            raise ValueError(f"{site} is not a site: it has no site.toml; import something first")
-    federated = simulate(
-        args.sites, args.out, rounds=args.rounds, seed=args.seed, trained_on=args.trained_on
-    )
-    for number, loss in enumerate(federated.rounds, 1):
-        print(f"round {number}: validation loss {loss:.3f}")
-    for site, model in zip(args.sites, federated.models, strict=True):
-        print(f"{site.name}: the model, calibrated on its own cases, is in {model}")
     return 0
 
 
@@ -354,16 +350,51 @@ def identity(args: argparse.Namespace) -> int:
     return 0
 
 
+def adapt(args: argparse.Namespace) -> int:
+    """Learn adapters on the notes of a site, without their identifiers, and merge them."""
+    from clinical.adapt import adapt as learn
+    from clinical.adapters import AdaptConfig
+
+    site, notes = Site.open(args.site), dict[str, list[str]]()
+    for row in site.cases():
+        record = site.record(row.case_id)
+        texts = [deidentify(note.text, record) for note in record.notes]
+        notes.setdefault(row.patient_key, []).extend(texts)
+    config = AdaptConfig(seed=args.seed, device=args.device)
+    if args.epochs:
+        config = replace(config, epochs=args.epochs)
+    progress = learn(args.text_encoder, notes, args.out, config)
+    before, best = progress.held_out_loss[0], progress.held_out_loss[progress.best_epoch]
+    print(f"loss on the notes of held-out patients: {before:.3f} before, {best:.3f} after")
+    print(f"the encoder is in {args.out}; give it to a new site with `import --text-encoder`")
+    return 0
+
+
+def _described(site: Site) -> Description:
+    """Name, licence and hash of a site's text encoder, which is not loaded for it."""
+    return describe(site.text_encoder_folder, kept=site.engines_folder)
+
+
+def _engines(site: Site) -> str:
+    """What is kept for engines in a site, and how large it is."""
+    found = []
+    for folder in sorted(path for path in site.engines_folder.glob("*") if path.is_dir()):
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        found.append(f"{folder.name} ({size / 1e6:.0f} MB)")
+    return ", ".join(found) or "none yet"
+
+
 def doctor(args: argparse.Namespace) -> int:
     """Say what a site holds and what is wrong with it."""
     site = Site.open(args.site)
-    encoder = load_text_encoder(_encoder_folder(site))
-    rows = site.cases()
+    encoder, rows = _described(site), site.cases()
     waiting = intake.unprepared(site, encoder.sha256)
     blocked = [row.case_id for row in rows if row.is_blocked]
     print(f"site          {site.name}")
     print(f"cases         {len(rows)}, {sum(row.reviewed for row in rows)} reviewed")
-    print(f"text encoder  {encoder.name}, SHA-256 {encoder.sha256[:12]}")
+    print(f"text encoder  {encoder.name}")
+    print(f"              licence {encoder.license}, SHA-256 {encoder.sha256}")
+    print(f"engines       {engine_named('auto')} where none is named; kept: {_engines(site)}")
     if waiting:
         print(f"to prepare    {len(waiting)} cases; run `consilium import {args.site}`")
     if blocked:
@@ -374,6 +405,6 @@ def doctor(args: argparse.Namespace) -> int:
     if not site.model_folder.exists():
         print("model         none; give one with `consilium import SITE --model FOLDER`")
         return 1
-    card = load(site.model_folder, encoder.sha256).card
+    card = load(site.model_folder, encoder.sha256, engine="auto", kept=site.engines_folder).card
     print(f"model         trained on {card.trained_on}, {card.date}")
     return 1 if waiting or blocked else 0

@@ -7,6 +7,7 @@ from clinical.analytes import LOCAL_CODE
 from clinical.diagnoses import Scheme
 from clinical.evidence import AnalytePointer, FactPointer, SentencePointer
 from clinical.record import LOCAL, Note, Observation, PatientRecord, ReferenceRange
+from clinical.rules_only import rule_sentences
 from clinical.units import analyte, reference_range
 from fusion.case import Pointer
 from fusion.explain import Evidence
@@ -78,7 +79,8 @@ def describe(pointer: Pointer, record: PatientRecord, texts: Texts) -> str:
     if isinstance(pointer, SentencePointer):
         note = _note(record, pointer.note_id)
         said = " ".join(note.text[pointer.start : pointer.end].split()) if note else ""
-        return esc(said if len(said) <= _EXCERPT else said[:_EXCERPT] + " …")
+        mark = f" {_rules_mark(texts)}" if pointer.by_rules else ""
+        return esc(said if len(said) <= _EXCERPT else said[:_EXCERPT] + " …") + mark
     if isinstance(pointer, AnalytePointer):
         seen = _observations(record, pointer.loinc)
         name = texts.analyte(pointer.loinc, seen[-1].name if seen else pointer.loinc)
@@ -117,7 +119,8 @@ def source(piece: Evidence, case: OpenCase, texts: Texts) -> str:
         return _region_source(pointer, case, texts)
     if isinstance(pointer, SentencePointer):
         note = _note(case.record, pointer.note_id)
-        return note_view(note, texts, (pointer.start, pointer.end)) if note else ""
+        shown = note_view(note, texts, (pointer.start, pointer.end)) if note else ""
+        return shown + (_rules_reading(pointer, note, texts) if note and pointer.by_rules else "")
     if isinstance(pointer, AnalytePointer):
         return _course(pointer.loinc, case.record, texts)
     if _observations(case.record, pointer.code):  # a finding in words, a number without a code
@@ -140,6 +143,21 @@ def _region_source(pointer: RegionPointer, case: OpenCase, texts: Texts) -> str:
         f"<p>{esc(texts('volume'))}: <b>{millilitres(pointer.volume_mm3)}</b></p>"
         f"{norm}{drawn or ''}"
         f'<p class="quiet">{esc(texts("region_shown"))}</p>'
+    )
+
+
+def _rules_mark(texts: Texts) -> str:
+    """The mark of a sentence whose language the text encoder does not read."""
+    help_ = esc(texts("by_rules_help"))
+    return f'<span class="by-rules" title="{help_}">{esc(texts("by_rules"))}</span>'
+
+
+def _rules_reading(pointer: SentencePointer, note: Note, texts: Texts) -> str:
+    """What the rules made of a sentence, which is all that the assistant read of it."""
+    read = dict(rule_sentences(note)).get((pointer.start, pointer.end), "")
+    return (
+        f'<p>{_rules_mark(texts)} <span lang="en">{esc(read)}</span></p>'
+        f'<p class="fine">{esc(texts("by_rules_help"))}</p>'
     )
 
 

@@ -219,9 +219,13 @@ def assessment(case: OpenCase, scheme: Scheme, texts: Texts) -> str:
         f'<p class="set">{esc(_set_line(found, scheme, texts))}</p>'
         f'<h3>{esc(texts("causes"))}</h3><div class="bars tight">{causes}</div>'
         f"<h3>{esc(texts('shares'))}</h3>{_shares(found, texts)}"
-        f'<p class="fine">{esc(texts("model", model=found.model_name, encoder=found.text_encoder))}'
-        "</p>"
+        f'<p class="fine">{esc(_who_spoke(found, texts))}</p>'
     )
+
+
+def _who_spoke(found: Diagnosis, texts: Texts) -> str:
+    """The model, the reader of the notes and the engine that ran them."""
+    return texts("model", model=found.model_name, encoder=found.text_encoder, engine=found.engine)
 
 
 def _bar(case: OpenCase, key: str, name: str) -> str:

@@ -2,36 +2,37 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
 from fusion.calibrate import Calibrator
 from fusion.case import MODALITIES, Case, Labels, Modality, Tokens
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig
 from fusion.train import TrainConfig, Trained, train
 from imaging.encoder import FEATURES, RegionPointer, RegionTokens
 
 TEXT = 16  # width of a made-up text encoder
-SMALL = ModelConfig(text_dim=TEXT, dim=48, heads=4, layers=2, dropout=0.1)
+SMALL = ModelConfig(text_dim=TEXT, dim=48, heads=4, layers=2, dropout=0.1, memory=True)
 
 
-def draw(*shape: int, seed: int) -> Tensor:
+def draw(*shape: int, seed: int) -> np.ndarray:
     """Standard normal numbers from a seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
 def make_tokens(modality: Modality, n: int, seed: int, text_dim: int = TEXT) -> Tokens:
     """Random tokens of a modality, in its real format."""
-    kinds, quality = torch.arange(n), torch.linspace(0.5, 1.0, n)
+    kinds, quality = np.arange(n), np.linspace(0.5, 1.0, n, dtype=np.float32)
     if modality == "scan":
         regions = tuple(RegionPointer(f"region {k}", 1000.0, None) for k in range(n))
         return RegionTokens(draw(n, FEATURES, seed=seed), kinds, quality, regions)
     if modality == "notes":
         sentences = tuple(SentencePointer("note", 10 * k, 10 * k + 9) for k in range(n))
         features = draw(n, text_dim, seed=seed)
-        return ClinicalTokens(features, torch.zeros_like(kinds), quality, sentences)
+        return ClinicalTokens(features, kinds // 2, quality, sentences)  # two in a chunk
     if modality == "labs":
         analytes = tuple(AnalytePointer(f"{k}-0", (f"o{k}",), ("2026-01-01",)) for k in range(n))
         features = draw(n, 3, 3, seed=seed)
@@ -39,7 +40,7 @@ def make_tokens(modality: Modality, n: int, seed: int, text_dim: int = TEXT) -> 
         return ClinicalTokens(features, kinds, quality, analytes)
     facts = tuple(FactPointer(f"f{k}", "http://snomed.info/sct", str(k), "") for k in range(n))
     features = draw(n, text_dim + 3, seed=seed)
-    return ClinicalTokens(features, torch.zeros_like(kinds), quality, facts)
+    return ClinicalTokens(features, np.zeros_like(kinds), quality, facts)
 
 
 def make_case(
@@ -85,10 +86,10 @@ def model() -> DiagnosticModel:
 @pytest.fixture
 def calibrator() -> Calibrator:
     """A calibration learned from random logits."""
-    logits = draw(60, 13, seed=1).numpy()
-    syndrome = draw(60, 3, seed=2).argmax(dim=1).numpy()
-    causes = (draw(60, 10, seed=3) > 0).float().numpy()
-    return Calibrator(3).fit(logits, (draw(60, 4, seed=4) > -9).numpy(), syndrome, causes)
+    logits = draw(60, 13, seed=1)
+    syndrome = draw(60, 3, seed=2).argmax(axis=1)
+    causes = (draw(60, 10, seed=3) > 0).astype(np.float32)
+    return Calibrator(3).fit(logits, draw(60, 4, seed=4) > -9, syndrome, causes)
 
 
 def planted(n: int, seed: int = 0) -> list[Case]:
@@ -105,7 +106,7 @@ def planted(n: int, seed: int = 0) -> list[Case]:
         true = labels(int(c > 0), *([0] if a != b else []))
         case = make_case(seed * 100_000 + k + 1, n=3, labels=true)
         for modality, tokens in case.tokens.items():
-            tokens.features.mul_(0.1).add_(usual.tokens[modality].features)
+            tokens.features[:] = tokens.features * 0.1 + usual.tokens[modality].features
         case.tokens["labs"].features[1, :, 0] = 2.0 * a
         case.tokens["notes"].features[2, :4] = 2.0 * b
         case.tokens["scan"].features[0, -4:-2] = 2.0 * c

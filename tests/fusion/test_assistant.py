@@ -4,8 +4,8 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from fusion.assistant import Assistant
 from fusion.case import MODALITIES, Case, CaseError
@@ -65,7 +65,7 @@ def test_every_piece_of_evidence_leads_to_its_source(assistant, case) -> None:
 def test_notes_of_another_encoder_are_refused(assistant, case) -> None:
     """Sentences of another width mean nothing to this network."""
     notes = case.tokens["notes"]
-    wider = replace(notes, features=torch.zeros(len(notes.kinds), 1536))
+    wider = replace(notes, features=np.zeros((len(notes.kinds), 1536), np.float32))
 
     with pytest.raises(CaseError, match="1536 wide"):
         assistant.diagnose(replace(case, tokens={**case.tokens, "notes": wider}))

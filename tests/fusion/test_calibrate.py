@@ -8,7 +8,7 @@ from scipy.special import expit, log_softmax
 
 from fusion.calibrate import SHARED, Calibrator, calibrate, pattern_of
 from fusion.case import UNKNOWN, Case
-from fusion.model import infer
+from fusion.network import infer
 from fusion.train import Trained
 
 ALL = np.array([True, True, True, True])
@@ -135,7 +135,7 @@ def test_every_subset_of_modalities_is_calibrated(
     calibrator = calibrate(trained.model, planted(60, seed=5))
     assert len(calibrator.temperatures_) == 1 + 15
     cases = planted(100, seed=6)
-    logits, present = (t.numpy() for t in infer(trained.model, cases))
+    logits, present = infer(trained.model, cases)
     truth = np.array([case.labels.causes[0] for case in cases])
     chance = calibrator.predict_proba(logits, present)[:, 3]
     brier = [np.mean((p - truth) ** 2) for p in (chance, expit(logits[:, 3]))]

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from clinical.diagnoses import load_scheme
 from fusion.calibrate import Calibrator
 from fusion.checkpoint import Checkpoint, CheckpointError, ModelCard, load, save
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig
 
 CARD = ModelCard("random numbers", 60, "made-up", "ab" * 32, "2026-11-23", notes={"dice": 0.5})
 
@@ -33,6 +34,18 @@ def test_a_model_comes_back_exactly(
     assert found.calibrator.to_json() == calibrator.to_json()
     assert found.scheme == load_scheme()
     assert found.card == CARD
+
+
+def test_a_model_of_before_there_was_a_memory_has_none(
+    tmp_path: Path, model: DiagnosticModel, calibrator: Calibrator
+) -> None:
+    """Its settings do not speak of one, and it answers as it did."""
+    older = DiagnosticModel(replace(model.config, memory=False))
+    save(tmp_path, Checkpoint(older, calibrator, load_scheme(), CARD))
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert settings.pop("memory") is False
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert load(tmp_path).model.config == older.config
 
 
 def test_a_folder_holds_plain_files_only(folder: Path) -> None:

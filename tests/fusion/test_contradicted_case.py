@@ -9,7 +9,8 @@ import torch
 from clinical.diagnoses import load_scheme
 from fusion.explain import explain
 from fusion.intake import Source, Tools, prepare_case, register
-from fusion.model import DiagnosticModel, ModelConfig
+from fusion.model import DiagnosticModel
+from fusion.network import ModelConfig
 from fusion.store import Site
 
 SAMPLE = Path(__file__).parents[2] / "sample_data"

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
 from fusion.calibrate import Calibrator
 from fusion.case import Case, collate
 from fusion.explain import deleted, deletion_check, explain
-from fusion.model import DiagnosticModel, infer
+from fusion.model import DiagnosticModel
+from fusion.network import infer
 from fusion.train import Trained
 
 MakeCase = Callable[..., Case]
@@ -23,7 +23,7 @@ def test_an_effect_is_what_deleting_the_token_does(
     left = [0, 1, 3]
     batch = collate([case])
     batch.modalities["labs"].present[0, 2] = False
-    present = batch.present.numpy()
+    present = batch.present
     with_it = calibrator.predict_proba(model(collate([case])).logits.detach().numpy(), present)
     without = calibrator.predict_proba(model(batch).logits.detach().numpy(), present)
     for label, ranked in enumerate(explain(model, calibrator, case).evidence):
@@ -53,7 +53,7 @@ def test_the_explained_probability_is_the_diagnosed_one(
 ) -> None:
     """Explaining is not another way of diagnosing."""
     case = make_case(1, ("scan", "labs"))
-    logits, present = (t.numpy() for t in infer(model, [case]))
+    logits, present = infer(model, [case])
     explanation = explain(model, calibrator, case)
     expected = calibrator.predict_proba(logits, present)[0]
     np.testing.assert_allclose(explanation.probability, expected, atol=1e-5)
@@ -72,7 +72,7 @@ def test_the_only_evidence_can_be_deleted(
 
 def test_a_deletion_removes_what_it_names_and_nothing_else() -> None:
     """Two deletions, two rows."""
-    rows = deleted(torch.tensor([True, True, False, True]), [[0], [1, 3]])
+    rows = deleted(np.array([True, True, False, True]), [[0], [1, 3]])
     assert rows.tolist() == [[False, True, False, True], [True, False, False, False]]
 
 

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from fusion.attention import DynamicWeightedAttention, Form
 from fusion.case import Case, collate
-from fusion.model import DiagnosticModel, Output
+from fusion.model import DiagnosticModel, OutputTensors
 
 FORMS: tuple[Form, ...] = ("plain", "soft", "hard")
-SCAN = 0  # column of the scan in `Output.shares`
+SCAN = 0  # column of the scan in `OutputTensors.shares`
 
 
 def graded(case: Case, grade: float) -> Case:
@@ -21,10 +22,10 @@ def graded(case: Case, grade: float) -> Case:
     return replace(case, tokens={**case.tokens, "scan": worse})
 
 
-def asked(model: DiagnosticModel, case: Case) -> Output:
+def asked(model: DiagnosticModel, case: Case) -> OutputTensors:
     """The network's answer with its attention."""
     with torch.inference_mode():
-        output: Output = model(collate([case]), need_weights=True)
+        output: OutputTensors = model(collate([case]), need_weights=True)
     return output
 
 
@@ -64,7 +65,7 @@ def test_a_scan_of_quality_0_is_no_scan(
     """The diagnosis, and the pattern of modalities it is calibrated by, are those without it."""
     case = make_case(3)
     useless, without = graded(case, 0.0), case.only("notes", "labs", "history")
-    assert collate([useless]).present.equal(collate([without]).present)
+    np.testing.assert_array_equal(collate([useless]).present, collate([without]).present)
     torch.testing.assert_close(asked(model, useless).logits, asked(model, without).logits)
 
 

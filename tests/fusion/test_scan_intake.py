@@ -289,7 +289,7 @@ def test_norms_get_the_age_at_the_scan_and_an_unusable_scan_is_absent(
         lambda _, age, sex, quality: seen.append((age, sex)) or make_case(1).tokens["scan"],
     )  # fmt: skip
     tools = Tools()
-    tools.__dict__["engine"] = None
+    tools.__dict__["segmenter"] = None
     prepare_case(site, case_id, tools, SCHEME)
 
     assert ("scan" in site.case(case_id).tokens) == has_scan

@@ -3,8 +3,8 @@
 import sqlite3
 import stat
 
+import numpy as np
 import pytest
-import torch
 
 from clinical.diagnoses import load_scheme
 from clinical.evidence import ClinicalTokens, SentencePointer
@@ -22,7 +22,7 @@ def site(tmp_path):
                   imported_at=now(), sex="female", diagnoses=["DE", "AD"])  # fmt: skip
     site.add_case(row, record, {})
     tokens = ClinicalTokens(
-        torch.randn(1, 4), torch.zeros(1, dtype=torch.int64), torch.ones(1),
+        np.full((1, 4), 0.5, np.float32), np.zeros(1, np.int64), np.ones(1, np.float32),
         (SentencePointer("n1", 0, 18),),
     )  # fmt: skip
     site.save_tokens("abc123", {"notes": tokens}, findings=["No scan."], encoder="e1")

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 import fusion.train
 from fusion.case import MODALITIES, Case, Labels, collate
-from fusion.model import DiagnosticModel, infer
+from fusion.model import DiagnosticModel
+from fusion.network import infer
 from fusion.train import (
     PARTS,
     SplitError,
@@ -31,7 +32,7 @@ SHORT = TrainConfig(epochs=2, batch_size=4)
 def auroc(model: DiagnosticModel, cases: list[Case]) -> float:
     """Of the first cause."""
     truth = [bool(case.labels and case.labels.causes[0]) for case in cases]
-    return float(roc_auc_score(truth, infer(model, cases)[0][:, 3].numpy()))
+    return float(roc_auc_score(truth, infer(model, cases)[0][:, 3]))
 
 
 def test_a_disease_that_needs_two_modalities_is_learned(
@@ -49,7 +50,7 @@ def test_the_syndrome_is_learned_from_the_scan(
 ) -> None:
     """With the rest hidden it is still right."""
     cases = planted(100, seed=9)
-    found = infer(trained.model, [case.only("scan") for case in cases])[0][:, :3].argmax(dim=1)
+    found = infer(trained.model, [case.only("scan") for case in cases])[0][:, :3].argmax(axis=1)
     assert np.mean([f == c.labels.syndrome for f, c in zip(found, cases, strict=True)]) > 0.95
 
 
@@ -121,9 +122,9 @@ def test_the_loss_is_the_textbook_one(
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_hiding_never_hides_everything(chance: float) -> None:
     """Each case keeps at least one of the modalities it has."""
-    present = torch.tensor([[True, False, False, True], [False, True, False, False]] * 500)
+    present = np.array([[True, False, False, True], [False, True, False, False]] * 500)
     kept = hidden_at_random(present, chance, torch.Generator().manual_seed(0)) & present
-    assert kept.any(dim=1).all()
+    assert kept.any(axis=1).all()
     hidden = 1 - kept[::2].sum() / present[::2].sum()
     assert float(hidden) == pytest.approx({0.0: 0.0, 0.5: 0.375, 1.0: 0.5}[chance], abs=0.03)
 

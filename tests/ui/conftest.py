@@ -6,7 +6,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from clinical.diagnoses import load_scheme
 from clinical.evidence import AnalytePointer, ClinicalTokens, FactPointer, SentencePointer
@@ -62,7 +61,7 @@ def tokens(*, scan: bool = True, notes: bool = True) -> dict:
     def clinical(*pointers: object) -> ClinicalTokens:
         n = len(pointers)
         return ClinicalTokens(
-            torch.zeros(n, 4), torch.zeros(n, dtype=torch.int64), torch.ones(n), pointers
+            np.zeros((n, 4), np.float32), np.zeros(n, np.int64), np.ones(n, np.float32), pointers
         )
 
     start = TEXT.index(SENTENCE)
@@ -71,9 +70,11 @@ def tokens(*, scan: bool = True, notes: bool = True) -> dict:
         RegionPointer("left hippocampus", 2310.0, 2.4),
         RegionPointer("third ventricle", 1900.0, None),
     )
-    kinds = torch.tensor([REGION_INDEX[region.region] for region in regions])
+    kinds = np.array([REGION_INDEX[region.region] for region in regions])
     made = {
-        "scan": RegionTokens(torch.zeros(2, FEATURES), kinds, torch.ones(2), regions),
+        "scan": RegionTokens(
+            np.zeros((2, FEATURES), np.float32), kinds, np.ones(2, np.float32), regions
+        ),
         "notes": clinical(SentencePointer("n1", start, start + len(SENTENCE)), attack),
         "labs": clinical(AnalytePointer("72106-8", ("o2022", "o2023", "o2024"), ("", "", ""))),
         "history": clinical(FactPointer("c1", "sct", "38341003", "Hypertensive disorder")),
@@ -103,7 +104,7 @@ class FixedAssistant:
             evidence=dict.fromkeys(chances, ranked),
             missing=tuple(m for m in MODALITIES if m not in case.tokens), abstains=None,
             model_name="sample of 2026-11-23", trained_on="synthetic cases of three hospitals",
-            text_encoder="all-MiniLM-L6-v2",
+            text_encoder="all-MiniLM-L6-v2", engine="openvino",
         )  # fmt: skip
 
 

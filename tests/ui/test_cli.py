@@ -18,7 +18,9 @@ from ui.cli import guard_log, main
 
 CASES = Path(__file__).parents[2] / "sample_data" / "site_cases"
 BUNDLE = min((CASES / "bundles").iterdir())
-COMMANDS = ("import", "train", "evaluate", "review", "account", "federate", "identity", "doctor")
+COMMANDS = (
+    "import", "train", "evaluate", "review", "account", "federate", "identity", "adapt", "doctor",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,8 +52,9 @@ def test_help_lists_the_commands(capsys) -> None:
         (["review", "{missing}"], "not a site"),
         (["evaluate", "{missing}"], "not a site"),
         (["train", "{missing}", "--out", "{missing}/m"], "not a site"),
-        (["import", "{site}", "--scan", __file__, "--text-encoder", "{missing}"], "safetensors"),
+        (["import", "{site}", "--scan", __file__, "--text-encoder", "{missing}"], "is no folder"),
         (["federate", "{missing}", "{site}", "--out", "{missing}/m"], "not a site"),
+        (["adapt", "{missing}", "--text-encoder", "{site}", "--out", "{missing}/m"], "not a site"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_a_code(call, said, tmp_path, capsys) -> None:

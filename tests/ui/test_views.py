@@ -155,3 +155,9 @@ def test_facts_about_the_patient_are_in_the_readers_language() -> None:
     sex, schooling = (FactPointer("patient", "", code, "x") for code in ("sex", "education"))
     assert sources.describe(sex, record(), ZH) == "男"
     assert sources.describe(schooling, record(), EN) == "12 years of schooling"
+
+
+@pytest.mark.parametrize(("texts", "said"), [(EN, "engine openvino"), (ZH, "推理引擎 openvino")])
+def test_the_page_says_which_engine_ran(case, texts, said):
+    """Beside the model and the reader of the notes."""
+    assert said in views.assessment(case, SCHEME, texts)
