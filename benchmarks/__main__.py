@@ -18,15 +18,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = tuple(
-    ROOT / p for p in ("README.md", "docs/model_card.md", "docs/record.md", "sample_data/README.md")
-)
+    ROOT / p
+    for p in (
+        "README.md", "docs/model_card.md", "docs/record.md", "docs/text.md", "docs/federation.md",
+        "sample_data/README.md",
+    )
+)  # fmt: skip
 NAMES = (
     "import_public_fhir", "import_speed", "consistency", "segmentation", "retest", "brain_age",
     "norms", "quality", "scan_speed", "simulated_atrophy", "case_cost", "sample_model",
     "federated", "tables", "next_visit", "deidentify", "injection", "two_languages",
     "review_start", "quantized_network",
+    "bad_sites", "federated_privacy",
 )  # fmt: skip
-LONG = ("attention_heads", "text_engines", "long_notes", "domains")  # only when named
+LONG = ("attention_heads", "text_engines", "long_notes", "far_cue", "domains")  # only when named
 MORE = "<!-- more -->"
 BLOCK = re.compile(r"(<!-- benchmark: (\w+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
 

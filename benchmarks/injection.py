@@ -253,8 +253,10 @@ def written_by_physicians(patients: Sequence[Patient]) -> tuple[int, int]:
 
 def print_instructions(reader: Reader, patients: Sequence[Patient]) -> None:
     """Tables of both halves, with and without the remedies."""
-    for remedies in (False, True):
-        print(f"\n### {'As the program reads' if remedies else 'With its remedies taken out'}\n")
+    for remedies in (True, False):
+        if not remedies:
+            print("\n<!-- more -->")
+        print(f"\n{'As the program reads' if remedies else 'With its remedies taken out'}:\n")
         print(HEAD)
         for reported in (True, False) if remedies else (True,):
             name = "the half reported" if reported else "the half the remedy was made on"
@@ -283,7 +285,7 @@ def print_instructions(reader: Reader, patients: Sequence[Patient]) -> None:
 def print_disguises(reader: Reader, patients: Sequence[Patient]) -> None:
     """What it does when a note's own words are disguised."""
     arms = [disguised(reader, patients, remedies=remedies) for remedies in (False, True)]
-    print("\n### A note's own words in characters that look the same\n")
+    print("\nA note's own words in characters that look the same:\n")
     print(
         "| disguise | mean, characters as they come | mean, readable | 95th percentile, readable |"
     )
@@ -318,7 +320,6 @@ def main() -> None:
     reader = Reader(Assistant.load(args.model, encoder.sha256), encoder)
     chosen = patients(args.sites, args.cases)
     known, taken = written_by_physicians(chosen)
-    print("## Instructions in notes against neutral text of the same length\n")
     print(
         f"{len(chosen)} cases of {len(list(args.sites.glob('*/site.toml')))} synthetic hospitals "
         f"that the model has not seen; text encoder {encoder.name}, engine {encoder.engine.name} "

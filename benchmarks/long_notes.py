@@ -12,9 +12,9 @@ The decoder has the width of DeepSeek-R1-Distill-Qwen-1.5B and a few of its laye
 weights, which cost what trained ones cost. Peak memory is what the process needed above what it
 held with the weights loaded and a short text read; every row runs in a process of its own, in turn.
 
-Then the retrieval task of `benchmarks.far_cue`.
+What is lost or gained in quality: `benchmarks.far_cue`.
 
-Usage: python -m benchmarks long_notes [--layers 2] [--limit 300] [--seeds 5]
+Usage: python -m benchmarks long_notes [--layers 2] [--limit 300]
 """
 
 import argparse
@@ -34,7 +34,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.far_cue import APART, ARMS, READ_AT_ONCE, TESTS, compare
 from clinical.notes import sentences
 from clinical.record import Coding, Note
 
@@ -256,33 +255,6 @@ def verdicts(found: Mapping[tuple[int, str], Figures | str]) -> Iterator[str]:
             yield f"* {what} at {n:,} characters: {ratio:.2f} of full attention's; target {wanted}: {met}."  # noqa: E501
 
 
-def retrieval(seeds: int, n_train: int) -> Iterator[str]:
-    """The quality table."""
-    from scipy.stats import t as student
-
-    from clinical.text_encoder import load_text_encoder
-
-    encoder = load_text_encoder(engine="torch")
-    found = compare(encoder, range(seeds), n_train)
-    yield (
-        f"A fact and its cue {APART:,} characters apart ({encoder.name}; {n_train} documents to "
-        f"train on, {TESTS} others to test on; truncation to {READ_AT_ONCE:,} characters; chance "
-        "is 0.5):"
-    )
-    yield ""
-    yield f"| way | accuracy, mean of {seeds} seeds (95 % interval) |"
-    yield "|---|--:|"
-    for arm, name in ARMS.items():
-        values = found[arm]
-        half = 0.0
-        if len(values) > 1:
-            half = (
-                student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-            )
-        mean = statistics.mean(values)
-        yield f"| {name} | {mean:.3f} ({mean - half:.3f} to {mean + half:.3f}) |"
-
-
 def main() -> None:
     """Print the tables; with --way, read one text and print JSON."""
     parser = argparse.ArgumentParser(
@@ -294,8 +266,6 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2, help="of R1's 28")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds a row may take")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--documents", type=int, default=1600, help="to learn retrieval on")
     args, _ = parser.parse_known_args()
     if args.way:
         print(json.dumps(read_once(args.way, args.folder, args.chars[0])))
@@ -310,8 +280,6 @@ def main() -> None:
     print("\nThe stand-in, whose positions end at 512 tokens:\n")
     found = all_rows(None, args.chars, args.rounds, args.limit)
     print("\n".join(rows(found, args.chars)))
-    print()
-    print("\n".join(retrieval(args.seeds, args.documents)))
     print(f"\nTwo cores, {platform.machine()}; torch {version('torch')}, "
           f"transformers {version('transformers')}.")  # fmt: skip
 

@@ -248,7 +248,6 @@ def main() -> None:
     twins = [twin(index) for index in range(args.cases)]
     keys = [label.key for label in assistant.scheme.labels]
     truth = np.array([[key in own.diagnoses for key in keys] for own in twins])
-    print("## The same case in English and in Chinese\n")
     print(
         f"{len(twins)} synthetic patients of another cohort (seed {SEED}), without scans; text "
         f"encoder {encoder.name}, engine {encoder.engine.name} {encoder.engine.precision}. "

@@ -179,6 +179,11 @@ def language(text: str) -> str:
     return "zh" if letters and len(_HAN.findall(text)) / letters > 0.2 else "en"
 
 
+def has_han(text: str) -> bool:
+    """Whether there is a Chinese character in it."""
+    return _HAN.search(text) is not None
+
+
 def plain_text(html: str) -> str:
     r"""Take the text out of HTML, a line for each block.
 

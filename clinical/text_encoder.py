@@ -8,7 +8,7 @@ imports torch.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,10 @@ from tokenizers import Encoding, Tokenizer
 
 from clinical.addressed import addressed, without
 from clinical.evidence import ClinicalTokens, SentencePointer
-from clinical.notes import chunks, copied_forward, sentences
+from clinical.notes import chunks, copied_forward, has_han, language, sentences
 from clinical.plain_characters import readable
 from clinical.record import Note
-from clinical.rules_only import RULES_ONLY_QUALITY, rule_sentences
+from clinical.rules_only import READ_BY_RULES, RULES_ONLY_QUALITY, rule_sentences
 from clinical.text_engines import TextEngine, load_text_engine
 from clinical.text_folder import (
     EncoderError,
@@ -147,31 +147,40 @@ class TextEncoder:
 
     def _parts(self, note: Note, old: frozenset[Span]) -> Iterator[_Part]:
         """The parts of a note that have a sentence which is no copy, with what is encoded."""
-        read = note.language in self.languages
-        english = {} if read else dict(rule_sentences(note))
-        alone = dict.fromkeys(addressed(note) if read else ())
-        plain = without(readable(note.text), alone)
+        unread = self.unread(note)
+        english = dict(rule_sentences(replace(note, language="zh"))) if unread else {}
+        alone = [span for span in addressed(note) if span not in unread]
+        apart = unread.union(alone)
+        plain = without(readable(note.text), sorted(apart))
         for (start, end), owned in shares(note.text):
-            new = [
-                span not in old and (span not in alone if read else span in english)
-                for span in owned
-            ]
-            if not any(new):
-                continue  # the text of a whole copy is not even read
-            pointers = tuple(
-                SentencePointer(note.id, *span, by_rules=not read) for span in compress(owned, new)
-            )
-            if read:
-                spans = tuple((s - start, e - start) for s, e in owned)
-                shown = _Piece(plain[start:end], spans)
-                yield _Part(pointers, (shown,), tuple(new), 1.0)
-            else:
-                said = tuple(_Piece(english[span]) for span in compress(owned, new))
-                yield _Part(pointers, said, (True,) * len(said), RULES_ONLY_QUALITY)
+            here = [span for span in owned if span not in apart]
+            new = tuple(span not in old for span in here)
+            if any(new):  # the text of a whole copy is not even read
+                spans = tuple((s - start, e - start) for s, e in here)
+                pointers = tuple(SentencePointer(note.id, *span) for span in compress(here, new))
+                yield _Part(pointers, (_Piece(plain[start:end], spans),), new, 1.0)
+            said = [span for span in owned if span in unread and span in english.keys() - old]
+            if said:
+                pointers = tuple(SentencePointer(note.id, *span, by_rules=True) for span in said)
+                pieces = tuple(_Piece(english[span]) for span in said)
+                yield _Part(pointers, pieces, (True,) * len(said), RULES_ONLY_QUALITY)
         for span in alone:  # what speaks to a machine is read apart, so that it colours nothing
             if span not in old:
                 piece = _Piece(readable(note.text[slice(*span)]))
                 yield _Part((SentencePointer(note.id, *span),), (piece,), (True,), 1.0)
+
+    def unread(self, note: Note) -> frozenset[Span]:
+        """Sentences in a language that the model does not read.
+
+        Decided sentence by sentence, so that a note is not lost to a paragraph in another
+        language; of a Chinese note every sentence with a Han character is Chinese.
+        """
+        if self.languages >= READ_BY_RULES:
+            return frozenset()
+        spans = sentences(note.text)
+        if note.language in READ_BY_RULES:
+            return frozenset(span for span in spans if has_han(note.text[slice(*span)]))
+        return frozenset(s for s in spans if language(note.text[slice(*s)]) in READ_BY_RULES)
 
     def trust(self, language: str) -> float:
         """How far a vector of a text in this language can be relied upon, 0..1."""

@@ -8,6 +8,8 @@ activations as they come. A library that cannot do that usually computes in floa
 word, so `matrix_types` says what really ran, and a test holds every engine to it.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import logging
@@ -56,6 +58,7 @@ FLAGS: Mapping[str, frozenset[str]] = {
 # without a word, where a layer is narrower than a group.
 GROUP = 128
 FORMAT = 1  # of what is kept; to be raised whenever an export becomes another
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt: bytes from which a block is mapped by itself
 DONE = "engine.json"  # says what lies beside it, and how many bytes
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
@@ -290,6 +293,7 @@ def _torch_engine(folder: Path, precision: str, *, causal: bool) -> TextEngine:
     """PyTorch itself, on a GPU where there is one."""
     import torch
 
+    _use_little_memory()
     device = "cuda" if _has_gpu() else "cpu"
     dtype = torch.bfloat16 if precision == "int8" else getattr(torch, precision)
     model = load_torch_model(folder, dtype).to(device)
@@ -297,6 +301,17 @@ def _torch_engine(folder: Path, precision: str, *, causal: bool) -> TextEngine:
         model = _int8(model)
     states = torch_states(model, causal=causal)
     return TextEngine("torch", precision, states, lambda: torch_types(states, str(dtype)[6:]))
+
+
+def _use_little_memory() -> None:
+    """Give freed blocks back to the system, and keep few compiled multiplications.
+
+    Batches of ever other lengths would otherwise leave the heap in pieces, and a multiplication
+    compiled for each: four times the memory at 100,000 characters (`benchmarks/long_notes.py`).
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")  # read at its first use
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _int8(model: Any) -> Any:

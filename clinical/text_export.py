@@ -124,7 +124,8 @@ def _export_onnx(folder: Path, out: Path, *, causal: bool, int8: bool) -> None:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            states, _example(), out / ("float32.onnx" if int8 else ONNX), dynamo=False,
+            # As a string: of a path the exporter believes that it cannot hold more than 2 GB.
+            states, _example(), str(out / ("float32.onnx" if int8 else ONNX)), dynamo=False,
             opset_version=17, input_names=names[:2], output_names=names[2:],
             dynamic_axes={name: {0: "batch", 1: "token"} for name in names},
         )  # fmt: skip

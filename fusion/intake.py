@@ -467,7 +467,7 @@ def prepare_case(site: Site, case_id: str, tools: Tools, scheme: Scheme) -> None
     """
     row, record = site.row(case_id), site.record(case_id)
     findings = [*record_check.check(record)]
-    unread = sum(note.language not in tools.encoder.languages for note in record.notes)
+    unread = sum(bool(tools.encoder.unread(note)) for note in record.notes)
     if unread:
         total = ("total", str(len(record.notes)))
         values = (("n", str(unread)), total, ("encoder", tools.encoder.name))

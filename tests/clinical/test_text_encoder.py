@@ -378,6 +378,18 @@ def test_what_the_stand_in_cannot_read_is_read_by_rules_only(
     assert read.quality.tolist() == [1.0] * 4
 
 
+def test_a_chinese_paragraph_does_not_take_the_english_ones_with_it(stand_in: TextEncoder) -> None:
+    """Nor does it colour them: they are encoded as if it stood in another note."""
+    english = "Gait is slow. She repeats questions."
+    mixed = stand_in.note_tokens([note(f"{english}\n" + "今日天气很好。" * 30 + "记忆力下降。")])
+    alone = stand_in.note_tokens([note(english)])
+
+    assert mixed is not None
+    assert alone is not None
+    assert [p.by_rules for p in mixed.pointers] == [False, False, True]
+    assert (mixed.features[:2] * alone.features).sum(axis=1).min() > 0.99
+
+
 def test_a_note_in_which_no_rule_finds_anything_makes_no_token(stand_in: TextEncoder) -> None:
     """Silence is better than a guess; a copy is no second witness here either."""
     text = "记忆力下降。"
