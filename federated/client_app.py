@@ -15,14 +15,25 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from federated import task
-from federated.task import MAX_ROUNDS, FederationError, Plan, SiteCases
+from federated.plan_file import PLAN, read_plan
+from federated.task import FederationError, Plan, SiteCases
+from federated.wire import (
+    ARRAYS,
+    CONFIG,
+    COUNT,
+    FINGERPRINT,
+    LOSS,
+    MAX_PROXIMAL,
+    MAX_ROUNDS,
+    METRICS,
+    PACKED,
+    PROXIMAL,
+    ROUND,
+)
 from fusion.model import DiagnosticModel
 
 log = logging.getLogger(__name__)
 
-ARRAYS, PACKED = "arrays", "packed"  # record and its only array
-METRICS, COUNT, LOSS = "metrics", "num-examples", "loss"
-CONFIG, ROUND, FINGERPRINT = "config", "server-round", "fingerprint"
 LOCAL = "local"  # record of the node's own state, which no message holds
 
 
@@ -39,6 +50,20 @@ def client_app(plan: Plan, folders: Sequence[Path] = ()) -> ClientApp:
     app.train()(functools.partial(_reply, _train, plan, tuple(folders)))
     app.evaluate()(functools.partial(_reply, _evaluate, plan, tuple(folders)))
     return app
+
+
+def site_app() -> ClientApp:
+    """The app of a real node: folder and plan are the hospital's own."""
+    app = ClientApp()
+    for register, work in ((app.train, _train), (app.evaluate, _evaluate)):
+        register()(functools.partial(_reply_here, work))
+    return app
+
+
+def _reply_here(work: "Work", message: Message, context: Context) -> Message:
+    """Do the work by the plan that lies in the hospital's folder."""
+    plan = read_plan(site_of(context.node_config, ()) / PLAN)
+    return _reply(work, plan, (), message, context)
 
 
 def site_of(node_config: Mapping[str, object], folders: Sequence[Path]) -> Path:
@@ -90,10 +115,25 @@ def round_of(message: Message) -> int:
     return current
 
 
+def proximal_of(message: Message) -> float:
+    """How strongly FedProx holds the weights near the hub's; 0 for other strategies.
+
+    Raises:
+        FederationError: It is no such number.
+    """
+    strength = message.content.config_records[CONFIG].get(PROXIMAL, 0.0)
+    if not isinstance(strength, float) or not 0 <= strength <= MAX_PROXIMAL:
+        raise FederationError(
+            f"the hub named a {PROXIMAL} that is not between 0 and {MAX_PROXIMAL}"
+        )
+    return strength
+
+
 def _train(message: Message, context: Context, plan: Plan, folders: Sequence[Path]) -> RecordDict:
     """Train on the hospital's cases, from the weights that arrived."""
     cases, network = _load(message, context, plan, folders)
-    packed = task.train(network, cases, plan, round_of(message))
+    pull = proximal_of(message)
+    packed = task.train(network, cases, plan, round_of(message), proximal=pull)
     if kept := task.local_state(network):
         context.state[LOCAL] = ArrayRecord(kept)
     weights = ArrayRecord({PACKED: Array(packed)})

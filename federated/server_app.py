@@ -1,28 +1,24 @@
-"""The hub's side of the federation: Flower's ServerApp, and averaging that checks what it averages.
+"""The hub's side of the federation: Flower's ServerApp around `federated.rounds`."""
 
-Flower's strategies believe every reply: one that is not finite spoils the average, a wrong shape
-ends the run, and a site that claims a billion cases becomes the model.
-"""
-
-import json
 import logging
-import math
+import os
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
-from typing import cast
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
 
-from federated import task
-from federated.client_app import ARRAYS, COUNT, FINGERPRINT, LOSS, METRICS, PACKED
+from federated import strategies, task
+from federated.front import read_traffic
+from federated.hub import TRAININGS, Hub, open_hub
+from federated.progress import Patience, Traffic, read_progress
+from federated.rounds import PatientGrid, Training
+from federated.secure_sum import SecureFedAvg
+from federated.serve import HUB_FOLDER
+from federated.strategies import Checked, Registered, Rules
 from federated.task import FederationError, Plan
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,99 +26,36 @@ class HubConfig:
     """How the hub runs."""
 
     rounds: int = 3
-    min_sites: int = 2  # usable replies without which a round is not averaged
-    count_cap: float = 3.0  # a site weighs at most this many times the (low) median site
-    timeout_s: float = 3600.0  # of one round
+    strategy: str = "fedavg"
+    secure: bool = False  # whether the hub sees only the sum of the updates
+    patience: Patience = field(default_factory=Patience)
 
 
-def capped(counts: list[float], cap: float) -> list[float]:
-    """Numbers of cases as weights, none above `cap` times their low median.
+def hub_app() -> ServerApp:
+    """The app of a real hub; its folder is told by the environment of its own SuperLink."""
+    app = ServerApp()
 
-    A site that exaggerates its number gains a bounded share, and an honest large one loses
-    little: its update counts for less, not for nothing.
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        """Run all rounds that are left."""
+        logging.getLogger("federated").setLevel(logging.INFO)
+        hub = open_hub(Path(os.environ[HUB_FOLDER]))
+        told = context.run_config
+        config = HubConfig(
+            int(told["rounds"]), str(told["strategy"]), bool(told["secure"]),
+            Patience(int(told["min-sites"]), tries=int(told["tries"])),
+        )  # fmt: skip
+        out = hub.folder / TRAININGS / str(told["folder"])
+        registered: dict[int, Registered] = {}
+        training = Training(
+            PatientGrid(grid, config.patience),
+            _strategy(hub.plan, config, registered), hub.plan, out,
+            lambda: _present(grid, hub, registered), config.patience, context.run_id,
+            lambda: _traffic(hub),
+        )  # fmt: skip
+        training.run(config.rounds)
 
-    Example:
-        >>> capped([100.0, 60.0, 1e9], 3.0)
-        [100.0, 60.0, 300.0]
-    """
-    ceiling = cap * median_low(counts)
-    return [min(float(count), ceiling) for count in counts]
-
-
-def usable(reply: Message, layout: task.Layout) -> bool:
-    """Whether a reply to training may be averaged; why not is logged."""
-    sender = f"site {reply.metadata.src_node_id}"
-    try:
-        if reply.has_error():
-            raise FederationError(f"{sender} failed: {reply.error.reason}")
-        content = reply.content
-        if set(content) != {ARRAYS, METRICS} or set(content[ARRAYS]) != {PACKED}:
-            raise FederationError(f"{sender} sent other records than weights and a count")
-        layout.check(content.array_records[ARRAYS][PACKED].numpy(), sender=sender)
-        check_count(content.metric_records[METRICS].get(COUNT), sender=sender)
-    except FederationError as error:
-        log.warning("not averaged: %s", error)
-        return False
-    except Exception as error:  # bytes that are no array
-        log.warning("not averaged: %s sent what cannot be read (%s)", sender, type(error).__name__)
-        return False
-    return True
-
-
-def check_count(count: object, *, sender: str) -> None:
-    """Refuse a number of cases that is none.
-
-    Raises:
-        FederationError: It is not a positive whole number.
-    """
-    whole = isinstance(count, int | float) and math.isfinite(count) and count == int(count)
-    if not whole or isinstance(count, bool) or count < 1:  # type: ignore[operator]
-        raise FederationError(f"{sender} sent a number of cases that is no positive whole number")
-
-
-class CheckedFedAvg(FedAvg):
-    """Federated averaging of the replies that pass `usable`, by capped numbers of cases."""
-
-    def __init__(self, layout: task.Layout, config: HubConfig) -> None:
-        super().__init__(
-            min_train_nodes=config.min_sites,
-            min_evaluate_nodes=config.min_sites,
-            min_available_nodes=config.min_sites,
-        )
-        self.layout = layout
-        self.config = config
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the weights of one round.
-
-        Raises:
-            FederationError: Fewer sites than `HubConfig.min_sites` sent something usable.
-        """
-        good = [reply for reply in replies if usable(reply, self.layout)]
-        if len(good) < self.config.min_sites:
-            raise FederationError(
-                f"round {server_round}: {len(good)} usable replies where {self.config.min_sites} "
-                "are needed; the warnings above say what was wrong with the others"
-            )
-        records = [reply.content.metric_records[METRICS] for reply in good]
-        counts = [float(cast(float, record[COUNT])) for record in records]
-        for record, weight in zip(records, capped(counts, self.config.count_cap), strict=True):
-            record[COUNT] = weight
-        return super().aggregate_train(server_round, good)
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Average the losses of one round, of the sites that sent one."""
-        good = [reply for reply in replies if _has_loss(reply)]
-        if not good:
-            return None
-        metrics = super().aggregate_evaluate(server_round, good)
-        if metrics is not None:
-            log.info("round %d: loss %.4f, %d sites", server_round, metrics[LOSS], len(good))
-        return metrics
+    return app
 
 
 def server_app(
@@ -131,7 +64,7 @@ def server_app(
     config: HubConfig | None = None,
     stopped: threading.Event | None = None,
 ) -> ServerApp:
-    """The app of the hub.
+    """The app of a hub without keys: in a simulation every site is known.
 
     Args:
         plan: What hub and sites agreed on.
@@ -145,24 +78,48 @@ def server_app(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         """Run all rounds."""
-        del context
         if stopped is not None:
             _stop_with(grid, stopped)
-        first = task.new_network(plan)
-        layout = task.layout(first)
-        result = CheckedFedAvg(layout, config).start(
-            grid=grid,
-            initial_arrays=ArrayRecord({PACKED: Array(task.pack(first))}),
-            num_rounds=config.rounds,
-            timeout=config.timeout_s,
-            train_config=ConfigRecord({FINGERPRINT: plan.fingerprint}),
-            evaluate_config=ConfigRecord({FINGERPRINT: plan.fingerprint}),
-            evaluate_fn=lambda n, arrays: _save(n, arrays, plan, out),
-        )
-        losses = {n: metrics[LOSS] for n, metrics in result.evaluate_metrics_clientapp.items()}
-        (out / "rounds.json").write_text(json.dumps({"loss": losses}, indent=2) + "\n")
+        for old in (*out.glob("round-*.safetensors"), *out.glob("progress.jsonl")):
+            old.unlink()  # a simulation begins anew
+        training = Training(
+            PatientGrid(grid, config.patience), _strategy(plan, config, {}), plan, out,
+            lambda: {site: str(site) for site in grid.get_node_ids()},
+            config.patience, context.run_id,
+        )  # fmt: skip
+        training.run(config.rounds)
 
     return app
+
+
+def read_rounds(out: Path) -> tuple[float, ...]:
+    """Validation loss of each round, of those that have one."""
+    return tuple(report.loss for report in read_progress(out) if report.loss is not None)
+
+
+def _strategy(plan: Plan, config: HubConfig, registered: Mapping[int, Registered]) -> Checked:
+    """The strategy of a training; `registered` may change while it runs."""
+    layout = task.layout(task.new_network(plan))
+    rules = Rules(layout, registered, min_sites=config.patience.min_sites)
+    return SecureFedAvg(rules) if config.secure else strategies.strategy(config.strategy, rules)
+
+
+def _present(grid: Grid, hub: Hub, registered: dict[int, Registered]) -> Mapping[int, str]:
+    """Names of the registered sites that are there; the strategy's weights are kept up to date."""
+    members = {member.pem: member for member in hub.sites}
+    # get_nodes is of Flower's real grid alone
+    here = {
+        node.node_id: members[node.public_key]
+        for node in grid.get_nodes()
+        if node.public_key in members
+    }
+    registered |= {site: Registered(m.name, m.cases) for site, m in here.items()}
+    return {site: member.name for site, member in here.items()}
+
+
+def _traffic(hub: Hub) -> Traffic:
+    """Bytes of each site so far, as the front counted them."""
+    return {name: (count.up, count.down) for name, count in read_traffic(hub.folder).items()}
 
 
 def _stop_with(grid: Grid, stopped: threading.Event) -> None:
@@ -175,33 +132,3 @@ def _stop_with(grid: Grid, stopped: threading.Event) -> None:
         return pull(message_ids)
 
     grid.pull_messages = checked  # type: ignore[method-assign]
-
-
-def read_rounds(out: Path) -> tuple[float, ...]:
-    """Validation loss of each round, as the hub wrote it."""
-    losses = json.loads((out / "rounds.json").read_text())["loss"]
-    return tuple(losses[n] for n in sorted(losses, key=int))
-
-
-def _save(server_round: int, arrays: ArrayRecord, plan: Plan, out: Path) -> None:
-    """Keep the weights of a round; the hub has no cases to evaluate them on."""
-    packed = arrays[PACKED].numpy()
-    network = task.new_network(plan)
-    task.unpack(packed, network, sender="the average")
-    task.save_round(network, out, server_round)
-
-
-def _has_loss(reply: Message) -> bool:
-    """Whether a reply to evaluation holds a loss and a count that can be averaged."""
-    if reply.has_error():
-        log.warning(
-            "site %s failed to evaluate: %s", reply.metadata.src_node_id, reply.error.reason
-        )
-        return False
-    record = reply.content.metric_records.get(METRICS, MetricRecord())
-    try:
-        check_count(record.get(COUNT), sender="a site")
-    except FederationError:
-        return False
-    loss = record.get(LOSS)
-    return set(record) == {COUNT, LOSS} and isinstance(loss, float) and math.isfinite(loss)

@@ -4,7 +4,6 @@ Each hospital's cases are read only by the worker that plays it; what passes bet
 hub is exactly what would pass between hospitals.
 """
 
-import datetime as dt
 import functools
 import logging
 import os
@@ -19,10 +18,11 @@ from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.simulation import run_simulation
 
 from federated import task
+from federated.cards import card_of
 from federated.client_app import client_app
+from federated.progress import Patience
 from federated.server_app import HubConfig, read_rounds, server_app
 from federated.task import FederationError, Plan, SiteCases
-from fusion.checkpoint import ModelCard
 
 OBJECT_STORE_BYTES = 200_000_000  # Ray's shared memory; a packed network is a few megabytes
 
@@ -74,7 +74,8 @@ def simulate(
     plan = plan or task.plan_for(folders[0], seed)
     cases = [task.site_cases(folder, plan) for folder in folders]  # a mistake shows before Ray
     out.mkdir(parents=True, exist_ok=True)
-    config = HubConfig(rounds=rounds, min_sites=len(folders))
+    patience = Patience(min_sites=len(folders), tries=1, wait_s=60.0)
+    config = HubConfig(rounds=rounds, patience=patience)
     stopped = threading.Event()
     try:
         with _private_ray(), _quiet_flower():
@@ -99,16 +100,11 @@ def _deliver(
 ) -> tuple[Path, ...]:
     """Each hospital's model folder."""
     n_cases = sum(len(c.train) for c in cases)
-    card = ModelCard(
-        trained_on=f"{trained_on or 'cases'} of {len(folders)} sites, federated in {rounds} rounds",
-        n_cases=n_cases,
-        text_encoder=plan.text_encoder[:12],
-        text_encoder_sha256=plan.text_encoder,
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
-    )
+    words = f"{trained_on or 'cases'} of {len(folders)} sites, federated in {rounds} rounds"
     network = task.load_round(plan, out, rounds)
     models = tuple(out / f"{n}-{folder.name}" for n, folder in enumerate(folders, 1))
     for mine, model in zip(cases, models, strict=True):
+        card = card_of(plan, mine, words, n_cases)
         task.deliver(network, mine, plan, model, card)
     return models
 

@@ -402,9 +402,20 @@ def doctor(args: argparse.Namespace) -> int:
             f"blocked       {len(blocked)} cases: the scan may be another patient's; decide on the"
         )
         print(f"              page or with `consilium identity`: {', '.join(blocked)}")
+    _say_federation(site.folder)
     if not site.model_folder.exists():
         print("model         none; give one with `consilium import SITE --model FOLDER`")
         return 1
     card = load(site.model_folder, encoder.sha256, engine="auto", kept=site.engines_folder).card
     print(f"model         trained on {card.trained_on}, {card.date}")
     return 1 if waiting or blocked else 0
+
+
+def _say_federation(folder: Path) -> None:
+    """What has left a site that takes part in a federation, and what that cost."""
+    if not (folder / "federation.toml").exists():
+        return
+    from federated import ledger  # Flower is slow to import
+
+    for n, line in enumerate(ledger.describe(folder)):
+        print(f"{'federation' if n == 0 else '':14}{line}")

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from clinical.evidence import ClinicalTokens, SentencePointer
 from clinical.record import PatientRecord
 from federated.task import Plan
-from fusion.model import ModelConfig
+from fusion.network import ModelConfig
 from fusion.store import CaseRow, Site, now
 from fusion.train import TrainConfig
 
@@ -19,13 +19,13 @@ WIDTH = 8
 
 def write_site(folder: Path, n_cases: int = 24, *, seed: int = 0, encoder: str = ENCODER) -> Path:
     """A site in which the first number of each sentence is higher with dementia."""
-    site, generator = Site.create(folder), torch.Generator().manual_seed(seed)
+    site, rng = Site.create(folder), np.random.default_rng(seed)
     for n in range(n_cases):
         sick = n % 2 == 0
-        features = torch.randn(3, WIDTH, generator=generator)
+        features = rng.standard_normal((3, WIDTH), dtype=np.float32)
         features[:, 0] += 2.0 * sick
         pointers = tuple(SentencePointer("note", i, i + 1) for i in range(3))
-        kinds, quality = torch.zeros(3, dtype=torch.int64), torch.ones(3)
+        kinds, quality = np.zeros(3, np.int64), np.ones(3, np.float32)
         tokens = ClinicalTokens(features, kinds, quality, pointers)
         row = CaseRow(
             case_id=f"case{seed:02d}{n:04d}",

@@ -12,7 +12,7 @@ from torch import nn
 from federated import task
 from federated.task import FederationError, Plan
 from fusion.case import Case
-from fusion.train import SplitError, fit
+from fusion.train import fit
 
 Hospital = Callable[..., Path]
 
@@ -167,10 +167,14 @@ def test_a_hospitals_split_never_changes(hospital: Hospital, plan: Plan) -> None
     assert not set(ids(first.train)) & set(ids(first.test))
 
 
-def test_too_few_patients_are_an_error(hospital: Hospital, plan: Plan) -> None:
-    """Three patients cannot be split into four parts."""
-    with pytest.raises(SplitError, match="too few"):
-        task.site_cases(hospital("tiny", n_cases=3), plan)
+def test_a_small_hospital_trains_on_all_it_has(hospital: Hospital, plan: Plan) -> None:
+    """Twelve patients are too few to spare any, and not too few to take part."""
+    cases = task.site_cases(hospital("small", n_cases=12), plan)
+
+    assert len(cases.train) == 12
+    assert [*cases.valid, *cases.calibration, *cases.test] == []
+    with pytest.raises(FederationError, match="none to evaluate on"):
+        task.evaluate(task.new_network(plan), cases, plan)
 
 
 def test_notes_read_by_another_encoder_are_refused(hospital: Hospital, plan: Plan) -> None:

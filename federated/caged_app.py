@@ -1,0 +1,70 @@
+"""What runs in the cage: the app that the hub sent, fed and heard through two pipes.
+
+``python -m federated.caged_app SITE SCRATCH NETWORK``, which `federated.gate` starts.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from federated import cage
+from federated.policy import POLICY, STATE
+
+if TYPE_CHECKING:  # not before the cage is closed
+    from flwr.clientapp import ClientApp
+    from flwr.supercore.fab import Fab
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Lock in, load the app, run it once."""
+    site, scratch, network = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "network"
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints, prints into the log
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        fixed = [site / name for name in (POLICY, "plan.json", "site.toml")]
+        cage.enter((site, scratch), site / STATE, fixed, network=network)
+    except OSError as error:
+        log.warning("this kernel has no cage for the app (%s); only the guard holds it", error)
+    with answer:
+        answer.write(_run(sys.stdin.buffer.read()))
+
+
+def _run(raw: bytes) -> bytes:
+    """The app's reply and context to a message and context."""
+    from flwr.app import Error, Message
+    from flwr.common.constant import ErrorCode
+
+    from federated.parcel import Parcel
+
+    parcel = Parcel.unpack(raw)
+    parcel.take_identity()
+    assert parcel.fab is not None
+    try:
+        reply = _app(parcel.fab)(message=parcel.message, context=parcel.context)
+    except Exception as error:
+        log.exception("the app failed")
+        reason = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(error).__name__)
+        reply = Message(reason, reply_to=parcel.message)
+    return Parcel(reply, parcel.context).pack()
+
+
+def _app(fab: "Fab") -> "ClientApp":
+    """Unpack and load the app; `federated.gate` has checked its SHA-256."""
+    from flwr.cli.config_utils import get_fab_metadata
+    from flwr.cli.install import install_from_fab
+    from flwr.clientapp.utils import get_load_client_app_fn
+
+    install_from_fab(fab.content, skip_prompt=True)
+    name, version = get_fab_metadata(fab.content)
+    load = get_load_client_app_fn(default_app_ref="", app_path=None, multi_app=True)
+    app: ClientApp = load(name, version, fab.hash_str)
+    return app
+
+
+if __name__ == "__main__":
+    main()

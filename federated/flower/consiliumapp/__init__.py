@@ -1,0 +1,1 @@
+"""What Flower carries from the hub to the sites: two imports of the installed package."""
