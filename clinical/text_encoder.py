@@ -147,9 +147,11 @@ class TextEncoder:
 
     def _parts(self, note: Note, old: frozenset[Span]) -> Iterator[_Part]:
         """The parts of a note that have a sentence which is no copy, with what is encoded."""
-        unread = self.unread(note)
-        english = dict(rule_sentences(replace(note, language="zh"))) if unread else {}
-        alone = [span for span in addressed(note) if span not in unread]
+        unread, spoken = self.unread(note), addressed(note)
+        said = rule_sentences(replace(note, language="zh")) if unread else ()
+        # Rules read what is said of the patient, and nothing in what speaks to a machine.
+        english = {span: words for span, words in said if span in unread and span not in spoken}
+        alone = [span for span in spoken if span not in unread]
         apart = unread.union(alone)
         plain = without(readable(note.text), sorted(apart))
         for (start, end), owned in shares(note.text):
@@ -159,11 +161,11 @@ class TextEncoder:
                 spans = tuple((s - start, e - start) for s, e in here)
                 pointers = tuple(SentencePointer(note.id, *span) for span in compress(here, new))
                 yield _Part(pointers, (_Piece(plain[start:end], spans),), new, 1.0)
-            said = [span for span in owned if span in unread and span in english.keys() - old]
-            if said:
-                pointers = tuple(SentencePointer(note.id, *span, by_rules=True) for span in said)
-                pieces = tuple(_Piece(english[span]) for span in said)
-                yield _Part(pointers, pieces, (True,) * len(said), RULES_ONLY_QUALITY)
+            ruled = [span for span in owned if span in english and span not in old]
+            if ruled:
+                pointers = tuple(SentencePointer(note.id, *span, by_rules=True) for span in ruled)
+                pieces = tuple(_Piece(english[span]) for span in ruled)
+                yield _Part(pointers, pieces, (True,) * len(ruled), RULES_ONLY_QUALITY)
         for span in alone:  # what speaks to a machine is read apart, so that it colours nothing
             if span not in old:
                 piece = _Piece(readable(note.text[slice(*span)]))

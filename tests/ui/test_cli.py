@@ -53,7 +53,7 @@ def test_help_lists_the_commands(capsys) -> None:
         (["evaluate", "{missing}"], "not a site"),
         (["train", "{missing}", "--out", "{missing}/m"], "not a site"),
         (["import", "{site}", "--scan", __file__, "--text-encoder", "{missing}"], "is no folder"),
-        (["federate", "{missing}", "{site}", "--out", "{missing}/m"], "not a site"),
+        (["federate", "{missing}", "{site}", "--out", "{missing}/m"], "neither a hub nor"),
         (["adapt", "{missing}", "--text-encoder", "{site}", "--out", "{missing}/m"], "not a site"),
     ],
 )
