@@ -20,7 +20,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = tuple(
     ROOT / p
     for p in (
-        "README.md", "docs/model_card.md", "docs/record.md", "docs/text.md", "docs/federation.md",
+        "README.md", "docs/model_card.md", "docs/record.md", "docs/text.md",
         "sample_data/README.md",
     )
 )  # fmt: skip
