@@ -8,7 +8,7 @@ HOSPITALS := north river harbour
 PORT ?= 7860
 PACKAGES := clinical imaging fusion federated ui
 
-.PHONY: review test lint check doctest cohort sites sample-model bench clean
+.PHONY: review test slow lint check doctest cohort sites sample-model bench clean
 .DEFAULT_GOAL := review
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -27,7 +27,10 @@ review: $(VENV)/.installed $(SITE)/site.toml
 	$(BIN)/consilium review $(SITE) --port $(PORT)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.dev  # tests that take minutes each, on a machine with nothing else to do
+	$(BIN)/python -m pytest -m slow
 
 doctest: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -p no:cacheprovider --doctest-modules $(PACKAGES)
