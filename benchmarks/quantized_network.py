@@ -100,7 +100,6 @@ def main() -> None:
             scores.setdefault(name, []).append(aurocs(model, known, unseen, scheme))
     sizes = {name: kilobytes(name, model) for name, model in made.items()}
     times = milliseconds(made, unseen[0])
-    print("## The network in INT8\n")
     print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {version('torch')}, "
         f"torchao {version('torchao')}. Trained on {len(cases)} synthetic cases, scored on "

@@ -89,7 +89,7 @@ def accountant(state: dict[str, Any] | None = None) -> RdpAccountant:
         >>> spent = accountant()
         >>> spent.compose(GaussianPrivacyEvent(5.0, PARTS, PARTS), 3)
         >>> round(spent.get_epsilon(1e-5), 2)
-        1.44
+        1.45
     """
     made = RdpAccountant(
         PrivacyConfig(
