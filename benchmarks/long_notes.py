@@ -277,7 +277,7 @@ def main() -> None:
     print(f"A decoder of R1-1.5B's width, {args.layers} of its 28 layers, random weights, bfloat16 "
           f"on torch; medians of {args.rounds}.\n")  # fmt: skip
     print("\n".join([*rows(found, args.chars), "", *verdicts(found)]))
-    print("\nThe stand-in, whose positions end at 512 tokens:\n")
+    print("\n<!-- more -->\n\nThe stand-in, whose positions end at 512 tokens:\n")
     found = all_rows(None, args.chars, args.rounds, args.limit)
     print("\n".join(rows(found, args.chars)))
     print(f"\nTwo cores, {platform.machine()}; torch {version('torch')}, "

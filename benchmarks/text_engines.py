@@ -368,13 +368,14 @@ def speeds(model: str, rows: dict[str, dict[str, Any]]) -> None:
             f"{row['MB']:.0f}", f"{row['peak MB']:.0f}", f"{row['load s'] + row['first s']:.1f}",
         ]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
-    for (engine, precision), why in failed.items():
-        print(f"\n{engine} {precision} failed: {why}")
+    if failed:
+        names = ", ".join(" ".join(pair) for pair in failed)
+        print(f"\nWithout a result, see the details: {names}.")
 
 
 def details(model: str, rows: dict[str, dict[str, Any]], weights: int) -> None:
     """Print what each engine of one model really did."""
-    mine, _ = measured(model, rows)
+    mine, failed = measured(model, rows)
     exact, can = mine.get(ROWS[0]), rows["roofline"]
     if exact is None:
         return
@@ -398,6 +399,8 @@ def details(model: str, rows: dict[str, dict[str, Any]], weights: int) -> None:
             f"{row['cores']:.1f}",
         ]  # fmt: skip
         print("| " + " | ".join(cells) + " |")
+    for (engine, precision), why in failed.items():
+        print(f"\n{engine} {precision}: {why.strip()}")
 
 
 Measured = dict[tuple[str, str], dict[str, Any]]
