@@ -26,7 +26,7 @@ WEIGHTS = "model.safetensors"
 ENCODING, FUSING = "encoding", "fusing"  # the two graphs
 VERSION = 1  # to be raised whenever `fusion.export` or `fusion.model` makes other graphs
 # Engines and the packages they need, the fastest first (`benchmarks/review_start.py`).
-PACKAGES = {"openvino": "openvino", "torch": "torch", "onnx": "onnxruntime"}
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 EXTRAS = {"onnx": "edge"}  # of this distribution, with which a package comes
 
 Run = Callable[..., Sequence[np.ndarray]]  # arrays in, arrays out
