@@ -15,11 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_log
-from transformers.utils.logging import disable_progress_bar
 
-from clinical.text_folder import EncoderError, model_name
+from clinical.text_folder import model_name
+from clinical.text_model import load_torch_model
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +100,7 @@ def with_adapters(folder: Path, config: AdaptConfig) -> Any:  # peft is not impo
         lora_dropout=config.dropout,
         target_modules=r".*\.(q|k|v|o|gate|up|down)_proj",
     )
-    model = get_peft_model(_load_decoder(folder), lora)
+    model = get_peft_model(load_torch_model(folder, head=True), lora)
     lora.base_model_name_or_path = model_name(folder)  # not where it lies on this machine
     return model.to(config.device)
 
@@ -270,30 +268,3 @@ class Learning:
                 **{m: tensors[f"{m}.{name}"].to(weight) for m in ("exp_avg", "exp_avg_sq")},
             }
         log.info("going on after step %d of %d", progress.step, self.steps)
-
-
-def _load_decoder(folder: Path) -> Any:
-    """The decoder with its head, every weight from the folder."""
-    disable_progress_bar()
-    transformers_log.set_verbosity_error()
-    try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype="auto",
-            attn_implementation="sdpa",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise EncoderError(
-            f"{model_name(folder)} cannot be loaded: {type(error).__name__}"
-        ) from error
-    model, loaded = found
-    if loaded["missing_keys"]:
-        raise EncoderError(
-            f"{model_name(folder)} lacks weights such as {min(loaded['missing_keys'])}; "
-            "adapting needs the complete decoder with its head (lm_head)"
-        )
-    return model.requires_grad_(requires_grad=False)

@@ -55,7 +55,9 @@ def _begin_with(tokenizer: Tokenizer, token: str | dict[str, Any] | None) -> Non
     tokenizer.post_processor = begin if own is None else processors.Sequence([own, begin])
 
 
-def load_torch_model(folder: Path, dtype: Any = "auto") -> Any:  # torch is not imported above
+def load_torch_model(  # torch is not imported above
+    folder: Path, dtype: Any = "auto", *, head: bool = False
+) -> Any:
     """Load every weight of the architecture, and freeze them.
 
     The weights are read part by part into their places; there is no second copy of the model.
@@ -63,6 +65,7 @@ def load_torch_model(folder: Path, dtype: Any = "auto") -> Any:  # torch is not 
     Args:
         folder: Of the model.
         dtype: A ``torch.dtype`` or its name; "auto" is the type in which they are stored.
+        head: Load the head that predicts tokens, too, which adapting needs.
 
     Returns:
         A ``transformers.PreTrainedModel``.
@@ -71,14 +74,15 @@ def load_torch_model(folder: Path, dtype: Any = "auto") -> Any:  # torch is not 
         EncoderError: A weight is missing or a file is damaged.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils import logging as transformers_log
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     transformers_log.set_verbosity_error()  # the report of unused heads helps nobody here
     try:
-        model, loaded = AutoModel.from_pretrained(
+        kind: Any = AutoModelForCausalLM if head else AutoModel
+        model, loaded = kind.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation="sdpa",
