@@ -21,7 +21,12 @@ CHUNK_OVERLAP = 0.2  # share of a chunk that the next one repeats
 _HAN = re.compile(r"[\u3400-\u9fff]")
 # Where a sentence may end; a full stop and a line break have to be looked at more closely.
 # The look-behind and `++` keep a run of ten thousand dots linear.
-_BREAK = re.compile(r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n\s*+")
+# Data that somebody wrote into a note ends by its own marks, and shall not take the next sentence
+# of the patient along.
+_BREAK = re.compile(
+    r"[。！？；]++[”’」』）\"']*+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)|\n\s*+"
+    r"|(?:\}|\|>|\[/INST\]|\[SEP\])(?=\s+[A-Z\u3400-\u9fff])"
+)
 _TITLES = {"dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "e.g", "i.e", "cf", "approx", "ca"}
 _LOOK_BACK = 40  # characters; no abbreviation is longer
 _BLANKS = re.compile(r"[ \t\r]*")
@@ -54,8 +59,8 @@ def sentences(text: str) -> tuple[Span, ...]:
     """Cut a note into sentences.
 
     A full stop ends one unless it belongs to an abbreviation, an initial, a list number or goes on
-    in lower case; a line break ends one unless the next line goes on in lower case. A line that is
-    only a heading is none. What is longer than a chunk is cut at white space or a comma.
+    in lower case; a line break ends one unless the next line goes on in lower case; the closing
+    mark of JSON or of a chat's turn ends one. A line that is only a heading is none. What is longer than a chunk is cut at white space or a comma.
 
     Args:
         text: The note.
