@@ -322,7 +322,9 @@ def _int8(model: Any) -> Any:
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
     quantize_(model, Int8DynamicActivationInt8WeightConfig())
-    model.compile(dynamic=True)  # otherwise once for each length, a minute each
+    layers = next(part for part in model.modules() if isinstance(part, torch.nn.ModuleList))
+    for layer in layers:  # all by the code compiled for one, and for every length
+        layer.compile(dynamic=True)
     torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
     return model
 
