@@ -169,7 +169,7 @@ def take_model(site: Path, out: Path) -> None:
 def _supernode(site: Path, policy: SitePolicy) -> list[str]:
     """The command of the SuperNode."""
     return [
-        "flower-supernode",
+        sys.executable, "-m", "federated.supernode",
         "--superlink", policy.hub,
         "--root-certificates", str(site / policy.ca_certificate),
         "--auth-supernode-private-key", str(site / policy.key_file),

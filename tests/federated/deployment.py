@@ -112,7 +112,7 @@ def wait_for(is_so: Callable[[], object], what: str, seconds: float = WAIT_S) ->
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until, f"waited {seconds:.0f} s for {what}"
-        time.sleep(0.3)
+        time.sleep(1.0)
 
 
 def finished(hub: Hub, run: Run) -> Run:
