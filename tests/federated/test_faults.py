@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from federated.task import Plan
 
 Hospital = Callable[..., Path]
 BOTH = ("north", "south")
+DISK_MB = 64  # of the hub and of one site
 
 # Quick ones of each fault, without processes, are in test_rounds.py and test_gate.py.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -28,16 +31,49 @@ def federation(
 ) -> Iterator[Federation]:
     """A hub and two sites that are there, and one that is registered and late."""
     root = tmp_path_factory.mktemp("faults")
-    made = new_federation(root, plan)
+    with small_disk(root / "hub"), small_disk(root / "south"):
+        made = new_federation(root, plan)
+        try:
+            for n, name in enumerate((*BOTH, "late")):
+                made.add_site(name, make_site(root / name, seed=n))
+            for name in BOTH:
+                made.start_site(name)
+            wait_for(lambda: online(made.hub) >= set(BOTH), "the sites")
+            yield made
+        finally:
+            made.stop()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A folder that is a disk of its own, where this user may mount one; else an ordinary one."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
+    is_mounted = not subprocess.run(mount, check=False, capture_output=True).returncode
     try:
-        for n, name in enumerate((*BOTH, "late")):
-            made.add_site(name, make_site(root / name, seed=n))
-        for name in BOTH:
-            made.start_site(name)
-        wait_for(lambda: online(made.hub) >= set(BOTH), "the sites")
-        yield made
+        yield
     finally:
-        made.stop()
+        if is_mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """A disk without a byte to spare."""
+    if not folder.is_mount():
+        pytest.skip("only root can mount a small disk, and only a small one is filled")
+    filling = folder / "filling"
+    try:
+        with filling.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        filling.unlink()
 
 
 def works(federation: Federation, name: str) -> bool:
@@ -77,19 +113,65 @@ def test_a_site_that_is_killed_in_mid_round_takes_part_in_it_after_all(
     assert trained(federation, "south") == before + 1
 
 
-def test_a_line_that_is_cut_for_a_while_costs_nothing_but_time(federation: Federation) -> None:
-    """The front is frozen while the sites train: they try again until it answers."""
+@pytest.mark.parametrize("seconds", [12.0, 120.0])
+def test_a_line_that_is_cut_for_a_while_costs_nothing_but_time(
+    federation: Federation, seconds: float
+) -> None:
+    """The front is frozen while the sites train: they try again until it answers.
+
+    After a minute Flower has given up both, so the round is tried again.
+    """
+    before = {name: trained(federation, name) for name in BOTH}
     run = runs.start_run(federation.hub, rounds=1)
     wait_for(lambda: works(federation, "north"), "the app of north")
     front = federation.processes["hub"].pid
 
     os.kill(front, signal.SIGSTOP)
-    time.sleep(12.0)
+    time.sleep(seconds)
     os.kill(front, signal.SIGCONT)
     over = finished(federation.hub, run)
 
     assert over.outcome == "completed", errors(over)
-    assert read_progress(over.folder)[0].sites == BOTH
+    (report,) = read_progress(over.folder)
+    assert report.sites == BOTH
+    for name in BOTH:
+        assert trained(federation, name) - before[name] <= 2
+
+
+def test_a_site_whose_disk_is_full_sends_nothing_and_is_back_when_there_is_room(
+    federation: Federation,
+) -> None:
+    """What cannot be written into the ledger does not leave; the others go on."""
+    before = trained(federation, "south")
+
+    with full(federation.sites["south"]):
+        run = runs.start_run(federation.hub, rounds=1, min_sites=1)
+        alone = finished(federation.hub, run)
+        gone = trained(federation, "south")
+    again = finished(
+        federation.hub, runs.start_run(federation.hub, rounds=2, min_sites=2, resume=True)
+    )
+
+    assert alone.outcome == again.outcome == "completed", errors(again)
+    assert [report.sites for report in read_progress(again.folder)] == [("north",), BOTH]
+    assert gone == before
+
+
+def test_a_training_goes_on_after_the_hubs_disk_was_full(federation: Federation) -> None:
+    """It ends with the last whole round, and can be resumed once there is room."""
+    run = runs.start_run(federation.hub, rounds=3)
+    wait_for(lambda: last_round(run.folder) >= 1, "the first round")
+
+    with full(federation.hub.folder):
+        over = finished(federation.hub, run)
+    done = last_round(over.folder)
+    wait_for(lambda: online(federation.hub) >= set(BOTH), "the sites")
+    again = finished(federation.hub, runs.start_run(federation.hub, rounds=3, resume=True))
+
+    assert over.outcome == "failed"
+    assert 1 <= done < 3
+    assert again.outcome == "completed", errors(again)
+    assert [report.number for report in read_progress(again.folder)] == [1, 2, 3]
 
 
 def test_a_site_that_comes_late_takes_part_from_the_next_round_on(federation: Federation) -> None:
