@@ -97,7 +97,7 @@ ATTACKS = (
     Attack("two collude: sign flip, 10 times", times(-10.0), sites=2),
     Attack("two collude: 1e9 cases, sign flip", times(-1.0), count=1e9, sites=2),
 )
-PROTECTED = ("fedavg", "fedavg, opposed left out", "trimmed")
+PROTECTED = ("fedavg", "fedavg, opposed kept", "trimmed")
 
 
 def bad_way(attack: Attack) -> Way:
@@ -169,9 +169,9 @@ def protected(
 ) -> tuple[np.ndarray, bool]:
     """Our layer, and whether it named the bad sites and nobody else, but for opposed ones."""
     known = registered({name: site.cases for name, site in sites.items()})
-    name, _, leave_out = how.partition(", ")
+    name, _, kept = how.partition(", ")
     layout = task.layout(task.new_network(plan))
-    made = strategy(name, Rules(layout, known, leave_out_opposed=bool(leave_out)))
+    made = strategy(name, Rules(layout, known, leave_out_opposed=not kept))
     packed = federate(nodes(sites, attack), made, plan, rounds)
     said = " ".join(text for told in made.named.values() for text in told)
     bad = [f"site {site}" for site in list(sites)[-attack.sites :]]

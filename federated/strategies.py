@@ -32,6 +32,7 @@ from flwr.serverapp.strategy import (
     Result,
 )
 
+from federated.agreement import drift, with_majority
 from federated.replies import Update, capped, checked_reply, loss_of, read_update
 from federated.task import FederationError, Layout, Packed
 from federated.wire import ARRAYS, CONFIG, LOSS, PACKED, PROXIMAL, ROUND
@@ -51,6 +52,7 @@ COUNT_CAP = (
     3.0  # where nobody is registered, a site weighs this many times the (low) median at most
 )
 CHANCE = 5.0  # times 1 / sqrt(numbers): a cosine further from 0 is not that of random directions
+SPARE_CASES = 10  # that a site may claim more than it registered with: it rounds
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,15 @@ class Rules:
         registered: Sites by node id; where empty, sites weigh by what they claim, capped.
         min_sites: Usable replies without which a round is not aggregated.
         clip: Whether updates are clipped to the median norm of their round.
-        leave_out_opposed: Whether an update that works against all others is left out.
+        leave_out_opposed: Whether the updates of a site that works against the others are left
+            out, from the round on in which that shows.
     """
 
     layout: Layout
     registered: Mapping[int, Registered] = field(default_factory=dict)
     min_sites: int = 2
     clip: bool = True
-    leave_out_opposed: bool = False
+    leave_out_opposed: bool = True
 
     def name(self, node_id: int) -> str:
         """Of a site."""
@@ -99,7 +102,7 @@ class Checked:
 
     Attributes:
         named: By round, what was wrong with which site.
-        cosines: By round, the cosine of each site's update with the mean of the others'.
+        cosines: By round, the mean cosine of each site's update with those that agree.
     """
 
     def __init__(self, inner: FedAvg, rules: Rules) -> None:
@@ -267,6 +270,9 @@ class Checked:
         update, digest = read_update(reply, before, self.rules.layout, name)
         if self._seen.get((site, digest), current) != current:
             raise FederationError(f"{name} sent the reply of an earlier round again")
+        known = self.rules.registered.get(site)
+        if known and update.claimed > known.cases + SPARE_CASES:  # it weighs as registered
+            self._name(current, f"{name} claims more cases than the {known.cases} it has")
         return update, digest
 
     def _judged(self, current: int, found: Mapping[int, Update]) -> list[Update]:
@@ -288,20 +294,21 @@ class Checked:
         ]
 
     def _against_others(self, current: int, updates: Sequence[Update]) -> list[Update]:
-        """Name those whose update works against all others; leave them out if the rules say so."""
-        directions = np.stack([u.change / max(np.linalg.norm(u.change), 1e-30) for u in updates])
-        others = directions.sum(axis=0) - directions
-        norms = np.maximum(np.linalg.norm(others, axis=1), 1e-30)
-        cosines = (directions * others).sum(axis=1) / norms
-        self.cosines[current] = {u.name: float(c) for u, c in zip(updates, cosines, strict=True)}
-        chance = CHANCE / float(np.sqrt(directions.shape[1]))
-        if float(np.median(cosines)) < chance:  # near the end, honest updates point anywhere
+        """Name those who work against the others; leave them out if the rules say so."""
+        chance = CHANCE / float(np.sqrt(updates[0].change.size))
+        found = with_majority(np.stack([update.change for update in updates]), chance)
+        if found is None:
             return list(updates)
+        names = [update.name for update in updates]
+        self.cosines[current] = dict(zip(names, found.tolist(), strict=True))
         kept = []
-        for update, cosine in zip(updates, cosines, strict=True):
-            if cosine < -chance:
-                self._name(current, f"{update.name} works against the others ({cosine:.2f})")
-            if cosine >= -chance or not self.rules.leave_out_opposed:
+        for update in updates:
+            rounds = sorted(n for n in self.cosines if n <= current)
+            known = [self.cosines[n] for n in rounds if update.name in self.cosines[n]]
+            against = drift(cosines[update.name] for cosines in known)
+            if against < -2 * chance:
+                self._name(current, f"{update.name} works against the others ({against:.2f})")
+            if against >= -2 * chance or not self.rules.leave_out_opposed:
                 kept.append(update)
         return kept
 

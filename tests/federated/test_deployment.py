@@ -159,6 +159,30 @@ def test_a_hospital_gets_what_was_learnt(federation: Federation, trained: Run, p
     np.testing.assert_array_equal(task.pack(model), averaged)
 
 
+def test_the_hub_can_do_with_the_sum_alone(federation: Federation, plan: Plan) -> None:
+    """Masked, over the same line: the average of what each learnt, clipped by its own policy."""
+    over = finished(
+        federation.hub, runs.start_run(federation.hub, rounds=1, secure=True, min_sites=3)
+    )
+    assert over.outcome == "completed", errors(over)
+    cases = [task.site_cases(federation.sites[name], plan) for name in NAMES]
+    learnt = [task.train(task.new_network(plan), c, plan, current_round=1) for c in cases]
+    start, clip = (
+        task.pack(task.new_network(plan)),
+        read_policy(federation.sites["north"]).clip_norm,
+    )
+
+    averaged = task.pack(task.load_round(plan, over.folder, 1))
+
+    norms = [float(np.linalg.norm(update - start)) for update in learnt]
+    wanted = [
+        start + (update - start) * min(1.0, clip / norm)
+        for update, norm in zip(learnt, norms, strict=True)
+    ]
+    np.testing.assert_allclose(averaged, np.mean(wanted, axis=0), rtol=0, atol=1e-4)
+    assert read_progress(over.folder)[0].sites == NAMES
+
+
 def test_an_app_of_another_hash_is_refused_by_every_site(
     federation: Federation, trained: Run
 ) -> None:

@@ -192,6 +192,36 @@ def test_an_update_against_all_others_is_named() -> None:
         assert hub.named[1] == ["site number11 works against the others (-1.00)"]
 
 
+def test_two_who_collude_are_found_though_they_agree_best() -> None:
+    """Four honest sites hardly agree in a late round, two turned round agree well."""
+    rng, size = np.random.default_rng(0), 40_000
+    sites = {n: Registered(f"number{n}", 100) for n in range(7, 13)}
+    hub = strategy("fedavg", Rules(Layout(("weight",), ((size,),)), sites))
+    before = np.zeros(size, np.float32)
+    for current in (1, 1, 2, 3):  # the first round is tried again
+        shared, theirs = rng.standard_normal(size), rng.standard_normal(size)
+        updates = {n: 0.3 * shared + rng.standard_normal(size) for n in range(7, 11)}
+        updates |= {n: theirs - 0.3 * shared + rng.standard_normal(size) for n in (11, 12)}
+        replies = [reply(n, u.astype(np.float32), current=current) for n, u in updates.items()]
+        hub.aggregate_train(current, arrays(before), replies)
+
+    for told in hub.named.values():
+        assert {text.split(" works")[0] for text in told} == {"site number11", "site number12"}
+    assert set(hub.named) == {1, 2, 3}
+
+
+def test_a_site_that_exaggerates_its_cases_is_named_and_gains_nothing() -> None:
+    """It weighs what it registered with."""
+    hub, honest = strategy("fedavg", RULES), strategy("fedavg", RULES)
+
+    averaged = after(hub, [reply(7), reply(8), reply(9, BEFORE + 2 * STEP, count=10**9)])
+
+    plain = after(honest, [reply(7), reply(8), reply(9, BEFORE + 2 * STEP)])
+    np.testing.assert_array_equal(averaged, plain)
+    assert len(hub.named[1]) == 1
+    assert "site west claims more cases" in hub.named[1][0]
+
+
 @pytest.mark.parametrize("name", ["trimmed", "median"])
 def test_a_robust_mean_ignores_the_outermost(name: str) -> None:
     """Number by number, and without weights."""
