@@ -60,7 +60,8 @@ def sentences(text: str) -> tuple[Span, ...]:
 
     A full stop ends one unless it belongs to an abbreviation, an initial, a list number or goes on
     in lower case; a line break ends one unless the next line goes on in lower case; the closing
-    mark of JSON or of a chat's turn ends one. A line that is only a heading is none. What is longer than a chunk is cut at white space or a comma.
+    mark of JSON or of a chat's turn ends one. A line that is only a heading is none. What is longer
+    than a chunk is cut at white space or a comma.
 
     Args:
         text: The note.
