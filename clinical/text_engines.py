@@ -43,7 +43,7 @@ FASTEST = ("openvino", "torch")
 AUTO: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("openvino", "decoder"): ("int8", "bfloat16", "float32"),
     ("openvino", "small"): ("bfloat16", "float32"),  # INT8 is hardly faster, its vectors are others
-    ("torch", "decoder"): ("bfloat16", "float32"),  # INT8 compiles for minutes at every start
+    ("torch", "decoder"): ("bfloat16", "float32"),  # INT8 compiles at every start, for little
     ("torch", "small"): ("bfloat16", "float32"),
     ("onnx", "decoder"): ("float32",),
     ("onnx", "small"): ("float32",),
