@@ -15,13 +15,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from federated import task
+from federated.evaluation import site_histograms
 from federated.plan_file import PLAN, read_plan
 from federated.task import FederationError, Plan, SiteCases
 from federated.wire import (
     ARRAYS,
     CONFIG,
     COUNT,
+    COUNTS,
+    EXCLUSIVE,
     FINGERPRINT,
+    HISTOGRAMS,
     LOSS,
     MAX_PROXIMAL,
     MAX_ROUNDS,
@@ -29,11 +33,14 @@ from federated.wire import (
     PACKED,
     PROXIMAL,
     ROUND,
+    SCORES,
+    SUMS,
 )
 from fusion.model import DiagnosticModel
 
 log = logging.getLogger(__name__)
 
+ACTION = SCORES.partition(".")[2]
 LOCAL = "local"  # record of the node's own state, which no message holds
 
 
@@ -49,14 +56,17 @@ def client_app(plan: Plan, folders: Sequence[Path] = ()) -> ClientApp:
     # Functions of the module rather than of this call, so that a worker process finds them.
     app.train()(functools.partial(_reply, _train, plan, tuple(folders)))
     app.evaluate()(functools.partial(_reply, _evaluate, plan, tuple(folders)))
+    app.evaluate(ACTION)(functools.partial(_reply, _score, plan, tuple(folders)))
     return app
 
 
 def site_app() -> ClientApp:
     """The app of a real node: folder and plan are the hospital's own."""
     app = ClientApp()
-    for register, work in ((app.train, _train), (app.evaluate, _evaluate)):
-        register()(functools.partial(_reply_here, work))
+    for register, work in (
+        (app.train(), _train), (app.evaluate(), _evaluate), (app.evaluate(ACTION), _score)
+    ):  # fmt: skip
+        register(functools.partial(_reply_here, work))
     return app
 
 
@@ -147,6 +157,15 @@ def _evaluate(
     cases, network = _load(message, context, plan, folders)
     loss = task.evaluate(network, cases, plan)
     return RecordDict({METRICS: MetricRecord({COUNT: len(cases.valid), LOSS: loss})})
+
+
+def _score(message: Message, context: Context, plan: Plan, folders: Sequence[Path]) -> RecordDict:
+    """Histograms of scores, for the guard: what leaves of them, the guard makes."""
+    cases, network = _load(message, context, plan, folders)
+    counts, sums = site_histograms(network, cases)
+    arrays = ArrayRecord({COUNTS: Array(counts), SUMS: Array(sums)})
+    told = MetricRecord({COUNT: int(counts[0].sum()), EXCLUSIVE: plan.model.n_syndromes})
+    return RecordDict({HISTOGRAMS: arrays, METRICS: told})
 
 
 def _load(

@@ -25,13 +25,18 @@ from flwr.app import (
 )
 from flwr.common.constant import ErrorCode
 
+from federated.cells import BINS, Counts, Sums, releasable
 from federated.ledger import Kind, Ledger, Packed
 from federated.policy import PolicyError, SitePolicy
 from federated.wire import (
     ARRAYS,
+    CELLS,
     CONFIG,
     COUNT,
+    COUNTS,
+    EXCLUSIVE,
     FINGERPRINT,
+    HISTOGRAMS,
     LOSS,
     MAX_PROXIMAL,
     MAX_ROUNDS,
@@ -39,11 +44,29 @@ from federated.wire import (
     PACKED,
     PROXIMAL,
     ROUND,
+    SCORES,
+    STATED,
+    SUMS,
 )
 
 log = logging.getLogger(__name__)
 
-KINDS: dict[str, Kind] = {MessageType.TRAIN: "train", MessageType.EVALUATE: "evaluate"}
+KINDS: dict[str, Kind] = {
+    MessageType.TRAIN: "train",
+    MessageType.EVALUATE: "evaluate",
+    SCORES: "scores",
+}
+RECORDS: dict[Kind, set[str]] = {  # of the app's reply
+    "train": {ARRAYS, METRICS},
+    "evaluate": {METRICS},
+    "scores": {HISTOGRAMS, METRICS},
+}
+TOLD: dict[Kind, set[str]] = {  # its metrics
+    "train": {COUNT},
+    "evaluate": {COUNT, LOSS},
+    "scores": {COUNT, EXCLUSIVE},
+}
+MAX_DIAGNOSES = 1000
 HEADER_BYTES = 1024  # more than the header of an array in NumPy's format
 MAX_LOSS = 1e6  # a larger one is no loss
 
@@ -115,6 +138,8 @@ def check_request(message: Message, policy: SitePolicy) -> None:
         raise GuardError("this site has fewer cases than its policy requires, and only receives")
     if kind == "evaluate" and not policy.may_share_loss:
         raise GuardError("this site's policy keeps its losses at home")
+    if kind == "scores" and not policy.may_share_scores:
+        raise GuardError("this site's policy keeps its scores at home")
     if not message.has_content() or set(message.content) != {ARRAYS, CONFIG}:
         raise GuardError("the hub sent other records than weights and settings")
     told = message.content.config_records.get(CONFIG, ConfigRecord())
@@ -182,8 +207,8 @@ def release(
     with ledger.locked():
         if earlier := _earlier(request, policy, ledger):
             return earlier
-        if kind == "evaluate":
-            made = _evaluated(content, policy)
+        if kind != "train":
+            made = (_evaluated if kind == "evaluate" else _scored)(content, policy)
             ledger.record(kind, request.metadata.message_id, policy, None)
         else:
             _check_cohort(content, policy)
@@ -226,6 +251,51 @@ def _evaluated(content: RecordDict, policy: SitePolicy) -> RecordDict:
     return RecordDict({METRICS: MetricRecord({COUNT: policy.announced_cases, LOSS: rounded})})
 
 
+def _scored(content: RecordDict, policy: SitePolicy) -> RecordDict:
+    """What a reply to the question for scores holds: cells, none of which is small.
+
+    The app tells fine histograms; which cells they are put together to is decided here.
+
+    Raises:
+        GuardError: They are none, or so small that nothing may leave.
+    """
+    counts, sums = _histograms(content, policy)
+    exclusive = content.metric_records[METRICS][EXCLUSIVE]
+    if type(exclusive) is not int or not 0 <= exclusive <= len(counts):
+        raise GuardError("the app answered with histograms that are none")
+    cells = releasable(counts, sums, exclusive, policy.smallest_cell)
+    if not cells:
+        raise GuardError("no cell of this site's scores is as large as its policy requires")
+    told = [number for c in cells for number in (c.diagnosis, int(c.has), c.stop, c.cases)]
+    record = MetricRecord(
+        {COUNT: policy.announced_cases, CELLS: told, STATED: [c.stated for c in cells]}
+    )
+    return RecordDict({METRICS: record})
+
+
+def _histograms(content: RecordDict, policy: SitePolicy) -> tuple[Counts, Sums]:
+    """The histograms of an app's reply.
+
+    Raises:
+        GuardError: They are none.
+    """
+    arrays = content.array_records[HISTOGRAMS]
+    try:
+        counts, sums = (arrays[name].numpy() for name in (COUNTS, SUMS))
+        n, *rest = counts.shape
+        if not 1 <= n <= MAX_DIAGNOSES or rest != [2, BINS] or sums.shape != counts.shape:
+            raise ValueError
+        if counts.dtype != np.int64 or sums.dtype != np.float64 or (counts < 0).any():
+            raise ValueError
+        if counts.sum(axis=(1, 2)).max() > policy.cases or not np.isfinite(sums).all():
+            raise ValueError
+        if (sums < 0).any() or (sums > counts + 1e-6).any():
+            raise ValueError
+    except Exception:  # bytes that are no array, too
+        raise GuardError("the app answered with histograms that are none") from None
+    return counts, sums
+
+
 def _content(reply: Message, kind: Kind) -> RecordDict:
     """The records of an app's reply, if they are those of the contract.
 
@@ -236,10 +306,9 @@ def _content(reply: Message, kind: Kind) -> RecordDict:
         log.warning("the app failed: %s", reply.error.reason)
         raise GuardError("the app failed at this site; its own log says more")
     content = reply.content
-    expected = {METRICS} if kind == "evaluate" else {ARRAYS, METRICS}
-    if set(content) != expected or set(content.metric_records) != {METRICS}:
+    if set(content) != RECORDS[kind] or set(content.metric_records) != {METRICS}:
         raise GuardError("the app answered with other records than this site's policy allows")
-    if set(content[METRICS]) != ({COUNT, LOSS} if kind == "evaluate" else {COUNT}):
+    if set(content[METRICS]) != TOLD[kind]:
         raise GuardError("the app answered with other metrics than this site's policy allows")
     return content
 

@@ -38,7 +38,7 @@ VERSION = 1
 PARTS = 1_000_000  # in which a sampling rate is counted, since Flower counts in whole cases
 
 Packed = Float32[np.ndarray, " number"]
-Kind = Literal["train", "evaluate"]
+Kind = Literal["train", "evaluate", "scores"]
 
 
 class BudgetError(PolicyError):
@@ -53,6 +53,7 @@ class Entry:
         accountant: State of Flower's accountant, empty before the first noisy release.
         trained: Replies to training that left.
         evaluated: Replies to evaluation that left.
+        scored: Histograms of scores that left.
         unprotected: Of those to training, how many left without noise.
         ids: Of the messages that were answered, newest last.
         epsilon: Spent, at `delta`; None where a reply left without noise.
@@ -62,6 +63,7 @@ class Entry:
     accountant: dict[str, Any] = field(default_factory=dict)
     trained: int = 0
     evaluated: int = 0
+    scored: int = 0
     unprotected: int = 0
     ids: tuple[str, ...] = ()
     epsilon: float | None = 0.0
@@ -149,10 +151,11 @@ class Ledger:
             BudgetError: The rounds are used up, or the budget would be overdrawn.
         """
         entry = self.read()
-        given = entry.trained if kind == "train" else entry.evaluated
-        if given >= policy.rounds:
+        given = {"train": entry.trained, "evaluate": entry.evaluated, "scores": entry.scored}[kind]
+        if given >= (policy.score_answers if kind == "scores" else policy.rounds):
+            asked = "for scores" if kind == "scores" else f"to {kind}"
             raise BudgetError(
-                f"this site has answered {given} requests to {kind}, all that its policy allows"
+                f"this site has answered {given} requests {asked}, all that its policy allows"
             )
         if kind == "train" and policy.is_noisy:
             epsilon = _charged(entry, policy).epsilon
@@ -185,6 +188,7 @@ class Ledger:
                 _charged(entry, policy) if kind == "train" else entry,
                 trained=entry.trained + (kind == "train"),
                 evaluated=entry.evaluated + (kind == "evaluate"),
+                scored=entry.scored + (kind == "scores"),
                 ids=(*entry.ids, message_id),
             )
         )
@@ -269,6 +273,8 @@ def describe(folder: Path) -> list[str]:
         f"{entry.trained} trainings and {entry.evaluated} evaluations of {policy.rounds} have left",
         f"updates are clipped to {policy.clip_norm:g} and get noise of {policy.noise_multiplier:g}",
     ]
+    if entry.scored:
+        lines.append(f"{entry.scored} histograms of scores of {policy.score_answers} have left")
     if entry.unprotected:
         lines.append(f"{entry.unprotected} left without noise: no privacy guarantee for them")
     elif entry.epsilon:

@@ -52,6 +52,12 @@ class SitePolicy:
     share_loss: bool = _why(
         "whether the validation loss may leave; with noise it never does", default=True
     )
+    share_scores: bool = _why(
+        "whether histograms of scores by diagnosis may leave; with noise they never do",
+        default=False,
+    )
+    smallest_cell: int = _why("cases in a cell of such a histogram; smaller ones stay", 10)
+    score_answers: int = _why("how often such histograms may ever leave", 3)
     secure_aggregation: str = _why("never, allowed or required", "allowed")
     smallest_sum: int = _why("sites, this one among them, that a secure sum must hold", 2)
     patient_noise_multiplier: float = _why("of patient-level training (DP-SGD); 0 for none", 0.0)
@@ -92,6 +98,11 @@ class SitePolicy:
     def may_share_loss(self) -> bool:
         """Whether an evaluation may be answered: a loss without noise would break the guarantee."""
         return self.share_loss and not self.is_noisy
+
+    @property
+    def may_share_scores(self) -> bool:
+        """Whether a question for scores may be answered: cells would break the guarantee."""
+        return self.share_scores and not self.is_noisy
 
     def check_app(self, sha256: str) -> None:
         """Refuse a Flower app that this site has not agreed to.
@@ -149,6 +160,8 @@ _RANGES = (
     ("cases", _between(0.0), "at least 0"),
     ("smallest_cohort", _between(1.0), "at least 1"),
     ("rounds", _between(0.0), "at least 0"),
+    ("smallest_cell", _between(2.0), "at least 2"),
+    ("score_answers", _between(0.0), "at least 0"),
     ("clip_norm", lambda v: math.isfinite(v) and v > 0, "a positive number; a site always clips"),
     ("noise_multiplier", _between(0.0), "at least 0"),
     ("epsilon", lambda v: math.isfinite(v) and v > 0, "a positive number"),

@@ -38,7 +38,7 @@ def keep(message: Message, policy: SitePolicy, site: Path) -> None:
             return
         packed = packed_of(message, policy, sender="the hub")
         current = told[ROUND]
-        is_average = message.metadata.message_type == MessageType.EVALUATE
+        is_average = message.metadata.message_type != MessageType.TRAIN
         after = int(current) if is_average else int(current) - 1  # type: ignore[arg-type]
     except (PolicyError, KeyError, TypeError, ValueError):
         return

@@ -66,12 +66,45 @@ def start_run(
     """
     if not 1 <= rounds <= MAX_ROUNDS:
         raise FederationError(f"--rounds must be between 1 and {MAX_ROUNDS}, not {rounds}")
+    _check_free(hub)
+    folder = _folder(hub, rounds, resume=resume)
+    return _start(hub, folder, rounds, strategy, min_sites, tries, app, secure=secure)
+
+
+def start_evaluation(hub: Hub, app: Path = APP) -> Run:
+    """Have the sites score the last training's last round; see `federated.evaluation`.
+
+    Args:
+        hub: A running one.
+        app: Folder of the Flower app.
+
+    Raises:
+        FederationError: The hub does not run, a training runs, or there was none.
+    """
+    _check_free(hub)
+    if not (done := hub.trainings):
+        raise FederationError("there is no training to score; leave --evaluate out")
+    return _start(hub, done[-1], 0, "fedavg", 1, 1, app, secure=False)
+
+
+def _check_free(hub: Hub) -> None:
+    """Refuse to start anything while something runs.
+
+    Raises:
+        FederationError: A training runs.
+    """
     if any(run.state != FINISHED for run in list_runs(hub)):
         raise FederationError(
             f"a training runs already; `consilium federate {hub.folder} --watch` shows it, "
             "--stop ends it"
         )
-    folder = _folder(hub, rounds, resume=resume)
+
+
+def _start(
+    hub: Hub, folder: Path, rounds: int, strategy: str, min_sites: int, tries: int, app: Path,
+    *, secure: bool,
+) -> Run:  # fmt: skip
+    """Have Flower run the app."""
     config: dict[str, bool | float | int | str] = {
         "folder": folder.name, "rounds": rounds, "strategy": strategy,
         "secure": secure, "min-sites": min_sites, "tries": tries,

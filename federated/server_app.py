@@ -11,6 +11,7 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from federated import strategies, task
+from federated.evaluation import evaluate_training
 from federated.front import read_traffic
 from federated.hub import TRAININGS, Hub, open_hub
 from federated.progress import Patience, Traffic, read_progress
@@ -25,7 +26,7 @@ from federated.task import FederationError, Plan
 class HubConfig:
     """How the hub runs."""
 
-    rounds: int = 3
+    rounds: int = 3  # 0 asks the sites for scores of the last one, and trains nothing
     strategy: str = "fedavg"
     secure: bool = False  # whether the hub sees only the sum of the updates
     patience: Patience = field(default_factory=Patience)
@@ -47,6 +48,12 @@ def hub_app() -> ServerApp:
         )  # fmt: skip
         out = hub.folder / TRAININGS / str(told["folder"])
         registered: dict[int, Registered] = {}
+        if not config.rounds:
+            here = _present(grid, hub, registered)
+            evaluate_training(
+                PatientGrid(grid, config.patience), hub.plan, out, here, config.patience.round_s
+            )
+            return
         training = Training(
             PatientGrid(grid, config.patience),
             _strategy(hub.plan, config, registered), hub.plan, out,

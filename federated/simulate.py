@@ -2,6 +2,12 @@
 
 Each hospital's cases are read only by the worker that plays it; what passes between workers and
 hub is exactly what would pass between hospitals.
+
+Flower calls `run_simulation` deprecated in favour of ``flwr run``, which starts the same engine
+behind a SuperLink on a port of this machine. That SuperLink's control interface asks for no
+password, so whoever else is logged in here could run code on the hospitals' cases; and its
+simulation settings do not say on which address Ray listens. So it is left alone, with Flower's
+version pinned, until one of the two changes.
 """
 
 import functools
@@ -73,6 +79,23 @@ def simulate(
         raise FederationError(f"rounds must be between 1 and {task.MAX_ROUNDS}, not {rounds}")
     plan = plan or task.plan_for(folders[0], seed)
     cases = [task.site_cases(folder, plan) for folder in folders]  # a mistake shows before Ray
+    play(folders, out, plan, rounds=rounds, workers=workers)
+    return Federated(read_rounds(out), _deliver(folders, cases, plan, out, rounds, trained_on))
+
+
+def play(folders: Sequence[Path], out: Path, plan: Plan, *, rounds: int, workers: int) -> None:
+    """Run the rounds in Flower's engine, and leave the weights of each in a folder.
+
+    Args:
+        folders: Of the hospitals, resolved.
+        out: Folder for ``round-N.safetensors`` and ``progress.jsonl``.
+        plan: Network and training.
+        rounds: Of federated averaging.
+        workers: Hospitals that train at the same time, each on one core.
+
+    Raises:
+        FederationError: A round failed.
+    """
     out.mkdir(parents=True, exist_ok=True)
     patience = Patience(min_sites=len(folders), tries=1, wait_s=60.0)
     config = HubConfig(rounds=rounds, patience=patience)
@@ -87,7 +110,6 @@ def simulate(
             )
     finally:
         stopped.set()
-    return Federated(read_rounds(out), _deliver(folders, cases, plan, out, rounds, trained_on))
 
 
 def _deliver(

@@ -9,6 +9,7 @@ from clinical.diagnoses import Scheme
 from fusion.calibrate import calibrate
 from fusion.case import Case
 from fusion.checkpoint import Checkpoint, ModelCard, load, save
+from fusion.drift import PROFILE, profile
 from fusion.evaluate import Comparison, Evaluation, compare, evaluate
 from fusion.network import ModelConfig
 from fusion.train import PARTS, TrainConfig, TrainError, split_by_patient, train
@@ -70,6 +71,7 @@ def develop(
             "train_config": asdict(config),
             "best_epoch": trained.history.best_epoch,
             "cases_by_part": {part: len(trained.parts[part]) for part in PARTS},
+            PROFILE: profile(trained.parts["train"]),
         },
     )
     checkpoint = Checkpoint(trained.model, calibrator, scheme, card)

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_import, _add_train, _add_evaluate, _add_review, _add_account,
+    for add in (_add_import, _add_train, _add_evaluate, _add_onboard, _add_review, _add_account,
                 _add_federation, _add_identity, _add_adapt, _add_doctor):  # fmt: skip
         add(commands)
     return parser
@@ -182,6 +182,18 @@ def _add_evaluate(commands: "Commands") -> None:
         action="store_true",
         help="score all cases, of which the model saw none; default: its own test patients",
     )
+
+
+def _add_onboard(commands: "Commands") -> None:
+    onboard = _command(
+        commands,
+        "onboard",
+        "say how a model does on a site's own cases before it is used; nothing leaves",
+        "consilium onboard site model",
+    )
+    onboard.add_argument("site", type=Path, metavar="SITE")
+    onboard.add_argument("model", type=Path, metavar="MODEL", help="folder of the model")
+    onboard.add_argument("--seed", type=int, default=0, help="of the intervals")
 
 
 def _add_review(commands: "Commands") -> None:

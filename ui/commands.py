@@ -308,6 +308,18 @@ def _print_scores(developed: "Developed") -> None:
     print(markdown(developed.evaluation), comparison_markdown(developed.comparisons), sep="\n\n")
 
 
+def onboard(args: argparse.Namespace) -> int:
+    """Say how a model does at a site, and keep it there."""
+    from federated import onboard as onboarding
+    from federated.onboard_text import markdown
+
+    found = onboarding.onboard(args.site, args.model, seed=args.seed)
+    text = markdown(found)
+    kept = onboarding.keep(args.site, found, text)
+    print(f"{text}\n\nThis is kept in {kept}, the figures in {kept.with_name(onboarding.DATA)}.")
+    return 0
+
+
 def review(args: argparse.Namespace) -> int:
     """Serve the review page on the loopback interface until interrupted."""
     from ui.app import serve

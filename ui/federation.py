@@ -3,6 +3,10 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from federated.hub import Hub
 
 
 def hub(args: argparse.Namespace) -> int:
@@ -117,8 +121,10 @@ def federate(args: argparse.Namespace) -> int:
         if len(args.folders) > 1:
             raise ValueError("name one hub, or the sites of a simulation")
         return _at_hub(args)
-    if args.stop or args.watch or args.resume or args.secure_aggregation:
-        raise ValueError("--stop, --watch, --resume and --secure-aggregation go with a hub")
+    if args.stop or args.watch or args.resume or args.secure_aggregation or args.evaluate:
+        raise ValueError(
+            "--stop, --watch, --resume, --evaluate and --secure-aggregation go with a hub"
+        )
     return _simulated(args)
 
 
@@ -131,6 +137,8 @@ def _at_hub(args: argparse.Namespace) -> int:
     if args.stop:
         print(f"{runs.stop_runs(known)} trainings stopped; --resume goes on with the last one")
         return 0
+    if args.evaluate:
+        return _scored(known)
     if args.watch:
         run = runs.latest_run(known)
     else:
@@ -142,6 +150,18 @@ def _at_hub(args: argparse.Namespace) -> int:
     for report in runs.watch(known, run):
         print(*report.lines(), sep="\n", flush=True)
     print(f"the rounds are in {run.folder}")
+    return 0
+
+
+def _scored(known: "Hub") -> int:
+    """Have the sites score the last round, and print what they told."""
+    from federated import runs
+    from federated.evaluation import EVALUATION
+
+    run = runs.start_evaluation(known)
+    for _ in runs.watch(known, run):
+        pass
+    print((run.folder / EVALUATION).read_text())
     return 0
 
 

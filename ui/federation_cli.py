@@ -89,4 +89,8 @@ def add_federate(command: Command) -> None:
     what = federate.add_mutually_exclusive_group()
     what.add_argument("--resume", action="store_true", help="go on from the last round")
     what.add_argument("--stop", action="store_true", help="end the training that runs")
+    what.add_argument(
+        "--evaluate", action="store_true",
+        help="have the sites that allow it score the last round; no small cell leaves them",
+    )  # fmt: skip
     what.add_argument("--watch", action="store_true", help="show the training that runs")

@@ -182,7 +182,8 @@ def test_the_account_names_nothing_but_numbers_and_ids(tmp_path: Path) -> None:
 
     found = json.loads((tmp_path / STATE / LEDGER).read_text())
     assert set(found) == {
-        "version", "accountant", "trained", "evaluated", "unprotected", "ids", "epsilon", "delta"
+        "version", "accountant", "trained", "evaluated", "scored", "unprotected", "ids", "epsilon",
+        "delta",
     }  # fmt: skip
     assert sorted(path.name for path in (tmp_path / STATE).iterdir()) == sorted([LAST, LEDGER])
 

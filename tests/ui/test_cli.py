@@ -19,7 +19,8 @@ from ui.cli import guard_log, main
 CASES = Path(__file__).parents[2] / "sample_data" / "site_cases"
 BUNDLE = min((CASES / "bundles").iterdir())
 COMMANDS = (
-    "import", "train", "evaluate", "review", "account", "federate", "identity", "adapt", "doctor",
+    "import", "train", "evaluate", "onboard", "review", "account", "federate", "identity", "adapt",
+    "doctor",
 )  # fmt: skip
 
 
