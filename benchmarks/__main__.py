@@ -20,8 +20,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 QUOTING = tuple(
     ROOT / p
     for p in (
-        "README.md", "docs/model_card.md", "docs/record.md", "docs/text.md",
-        "sample_data/README.md",
+        "README.md", "docs/federation_results.md", "docs/model_card.md", "docs/record.md",
+        "docs/text.md", "sample_data/README.md",
     )
 )  # fmt: skip
 NAMES = (
@@ -31,7 +31,10 @@ NAMES = (
     "review_start", "quantized_network",
     "bad_sites", "federated_privacy",
 )  # fmt: skip
-LONG = ("attention_heads", "text_engines", "long_notes", "far_cue", "domains")  # only when named
+LONG = (  # only when named
+    "attention_heads", "text_engines", "long_notes", "far_cue", "domains", "federated_cost",
+    "attacks",
+)  # fmt: skip
 MORE = "<!-- more -->"
 BLOCK = re.compile(r"(<!-- benchmark: (\w+)( brief)? -->\n).*?(<!-- end -->)", re.DOTALL)
 
