@@ -1,6 +1,7 @@
-"""What runs in the cage: the app that the hub sent, fed and heard through two pipes.
+"""What runs in the cage: the app that the hub sent.
 
-``python -m federated.caged_app SITE SCRATCH NETWORK``, which `federated.gate` starts.
+``python -m federated.caged_app SITE SCRATCH NETWORK``, fed and heard through two pipes, which
+`federated.gate` starts where it finds no `federated.nursery`.
 """
 
 import logging
@@ -25,16 +26,26 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints, prints into the log
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    lock_in(site, scratch, network=network)
+    with answer:
+        answer.write(run(sys.stdin.buffer.read()))
+
+
+def bare_environment(scratch: Path) -> dict[str, str]:
+    """What an app finds in its environment besides what everybody does: a home of its own."""
+    return {"TMPDIR": str(scratch), "HOME": str(scratch), "FLWR_HOME": str(scratch)}
+
+
+def lock_in(site: Path, scratch: Path, *, network: bool) -> None:
+    """Close the cage around this process, where the kernel has one."""
     try:
         fixed = [site / name for name in (POLICY, "plan.json", "site.toml")]
         cage.enter((site, scratch), site / STATE, fixed, network=network)
     except OSError as error:
         log.warning("this kernel has no cage for the app (%s); only the guard holds it", error)
-    with answer:
-        answer.write(_run(sys.stdin.buffer.read()))
 
 
-def _run(raw: bytes) -> bytes:
+def run(raw: bytes) -> bytes:
     """The app's reply and context to a message and context."""
     from flwr.app import Error, Message
     from flwr.common.constant import ErrorCode

@@ -47,7 +47,7 @@ def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> "subproc
     with log.open("ab") as file:
         return subprocess.Popen(  # noqa: S603 - programs of our own environment
             list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def stop(child: "subprocess.Popen[bytes]") -> None:
     child.wait()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ask Linux to end this process with its parent; elsewhere Flower's own checks must do."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

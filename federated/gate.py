@@ -16,6 +16,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,10 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from sqlalchemy.engine import make_url
 
 from federated import guard, secure
+from federated.caged_app import bare_environment
 from federated.children import environment
 from federated.ledger import Ledger
+from federated.nursery import LENGTH
 from federated.parcel import Parcel
 from federated.policy import PolicyError, SitePolicy, read_policy
 from federated.received import keep
@@ -49,6 +52,7 @@ from federated.received import keep
 log = logging.getLogger(__name__)
 
 SITE = "CONSILIUM_SITE"  # the site's folder, in the environment of the SuperNode
+NURSERY = "CONSILIUM_NURSERY"  # likewise, the socket of `federated.nursery`
 WORK_S = 3600.0  # an app that has not answered by then is ended; the hub waits no longer either
 SPARE_BYTES = 4_000_000  # what an answer may be longer than the weights: context, buffers at home
 
@@ -145,7 +149,7 @@ def _caged(
     sent = Parcel(message, context, fab, TaskIdentity.task_id or 0)
     largest = 4 * policy.numbers + SPARE_BYTES
     with tempfile.TemporaryDirectory(prefix="consilium-app-") as scratch:
-        raw = _heard(_command(site, Path(scratch)), _bare(Path(scratch)), sent.pack(), largest)
+        raw = _worked(site, Path(scratch), sent.pack(), largest)
     if not raw or len(raw) > largest:
         raise CageError("the app did not answer, or with more than weights; this site's log has it")
     try:
@@ -156,17 +160,42 @@ def _caged(
     return parcel.message
 
 
+def _worked(site: Path, scratch: Path, told: bytes, largest: int) -> bytes:
+    """What an app says, in a process of the site's nursery, or one started anew without it."""
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(os.environ.get(NURSERY, ""))
+        except OSError:
+            return _heard(_command(site, scratch), _bare(scratch), told, largest)
+        limit = threading.Timer(WORK_S, line.shutdown, [socket.SHUT_RDWR])
+        limit.start()
+        try:
+            with line.makefile("rwb") as pipe:
+                pipe.write(b"%b\n%b" % (os.fsencode(scratch), len(told).to_bytes(LENGTH, "big")))
+                pipe.write(told)
+                pipe.flush()
+                return pipe.read(largest + 1)
+        except OSError:  # it died
+            return b""
+        finally:
+            limit.cancel()
+
+
 def _command(site: Path, scratch: Path) -> Sequence[str]:
-    """How the cage is started; it has a network only where the site's database needs one."""
+    """How the cage is started."""
+    return [sys.executable, "-m", "federated.caged_app", str(site), str(scratch), network(site)]
+
+
+def network(site: Path) -> str:
+    """Whether apps must reach the site's database over a "network", or are "alone"."""
     database = tomllib.loads((site / "site.toml").read_text()).get("database") or "sqlite://"
-    network = "alone" if make_url(database).get_backend_name() == "sqlite" else "network"
-    return [sys.executable, "-m", "federated.caged_app", str(site), str(scratch), network]
+    return "alone" if make_url(database).get_backend_name() == "sqlite" else "network"
 
 
 def _bare(scratch: Path) -> dict[str, str]:
     """An environment in which nothing points to Flower's own processes or the site's policy."""
-    env = environment(scratch, {"TMPDIR": str(scratch), "HOME": str(scratch)})
-    return {name: value for name, value in env.items() if name != SITE}
+    env = environment(scratch, bare_environment(scratch))
+    return {name: value for name, value in env.items() if name not in (SITE, NURSERY)}
 
 
 def _heard(command: Sequence[str], env: dict[str, str], told: bytes, largest: int) -> bytes:

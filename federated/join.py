@@ -13,7 +13,10 @@ import re
 import signal
 import stat
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from federated.bundle import app_bundle
 from federated.cards import card_of
 from federated.files import private_folder, write_whole
 from federated.front import REFUSED
-from federated.gate import SITE
+from federated.gate import NURSERY, SITE, network
 from federated.patient_privacy import PatientPrivacy
 from federated.plan_file import PLAN, read_plan
 from federated.policy import POLICY, STATE, SitePolicy, read_policy, write_policy
@@ -132,8 +135,36 @@ def join(site: Path, log_file: Path | None = None, stop: threading.Event | None 
     if threading.current_thread() is threading.main_thread():
         for sign in (signal.SIGINT, signal.SIGTERM):
             signal.signal(sign, lambda *_: stop.set())
+    with _nursery(site, log_file) as door:
+        _take_part(site, policy, door, log_file, stop)
+
+
+@contextmanager
+def _nursery(site: Path, log_file: Path) -> Iterator[Path]:
+    """A process from which apps are forked while the block runs; its socket.
+
+    The socket lies in a folder of its own: the path of one must be short.
+    """
+    with tempfile.TemporaryDirectory(prefix="consilium-site-") as folder:
+        door = Path(folder) / "apps"
+        command = [
+            sys.executable, "-m", "federated.nursery", str(site.resolve()), str(door),
+            network(site),
+        ]  # fmt: skip
+        child = children.start(command, children.environment(Path(folder)), log_file)
+        try:
+            yield door
+        finally:
+            children.stop(child)
+
+
+def _take_part(
+    site: Path, policy: SitePolicy, door: Path, log_file: Path, stop: threading.Event
+) -> None:
+    """Keep a SuperNode running."""
     home = private_folder(site / STATE / "flower")
-    env = children.environment(home, {SITE: str(site.resolve())}, _programs(site))
+    told = {SITE: str(site.resolve()), NURSERY: str(door)}
+    env = children.environment(home, told, _programs(site))
     wait_s = AGAIN_S[0]
     while not stop.is_set():
         start = log_file.stat().st_size if log_file.exists() else 0

@@ -2,12 +2,13 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from deployment import wait_for
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.fab import Fab
 from flwr.supercore.task_identity import TaskIdentity
@@ -16,7 +17,7 @@ from federated import gate, keys, task
 from federated.bundle import APP, app_bundle
 from federated.files import private_folder
 from federated.hub import PLAN
-from federated.join import policy_for
+from federated.join import _nursery, policy_for
 from federated.plan_file import write_plan
 from federated.policy import STATE, read_policy, write_policy
 from federated.received import read_received
@@ -76,6 +77,23 @@ def site(hospital: Hospital, plan: Plan) -> Path:
     return folder
 
 
+@pytest.fixture(params=["started anew", "forked"])
+def started(
+    request: pytest.FixtureRequest, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Both ways in which an app comes to life."""
+    if request.param == "started anew":
+        yield request.param
+        return
+    if sys.platform != "linux":
+        pytest.skip("apps are forked on Linux only")
+    with _nursery(site, site / "nursery.log") as door:
+        wait_for(door.exists, "the nursery")
+        monkeypatch.setenv(gate.NURSERY, str(door))
+        monkeypatch.setattr(gate, "_heard", lambda *_: pytest.fail("it was started anew"))
+        yield request.param
+
+
 def asked(plan: Plan, kind: str = "train") -> Message:
     """A request of the hub."""
     TaskIdentity.run_id = TaskIdentity.task_id = 1
@@ -105,6 +123,7 @@ def allow(site: Path, fab: Fab) -> None:
     write_policy(site, replace(read_policy(site), allowed_apps=(fab.hash_str,)))
 
 
+@pytest.mark.usefixtures("started")
 def test_the_app_trains_in_its_cage_as_anywhere_else(site: Path, plan: Plan) -> None:
     """Gate, cage and guard change nothing of an update that is within the policy."""
     reply, _ = gate.answer(asked(plan), node(site), app_bundle(), site)
@@ -117,6 +136,7 @@ def test_the_app_trains_in_its_cage_as_anywhere_else(site: Path, plan: Plan) -> 
     assert read_received(site).round == 0
 
 
+@pytest.mark.usefixtures("started")
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 def test_nothing_leaves_the_cage_but_the_answer(
     site: Path, plan: Plan, tmp_path: Path, unused_port: int
@@ -168,6 +188,7 @@ def test_an_app_that_is_not_allowed_is_not_even_unpacked(
     ],
     ids=["dies", "cannot be loaded", "talks"],
 )
+@pytest.mark.usefixtures("started")
 def test_the_hub_learns_nothing_of_how_an_app_fails(
     site: Path, plan: Plan, tmp_path: Path, code: str, why: str
 ) -> None:
@@ -180,6 +201,26 @@ def test_the_hub_learns_nothing_of_how_an_app_fails(
     assert reply.has_error()
     assert why in str(reply.error.reason) or "app failed" in str(reply.error.reason)
     assert "Miller" not in str(reply.error.reason)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="apps are forked on Linux only")
+def test_an_app_that_does_not_end_is_ended_and_the_next_one_answers(
+    site: Path, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gate hangs up after its time; the process it was forked from goes on."""
+    endless = other_app(tmp_path / "endless", "while True: pass")
+    with _nursery(site, tmp_path / "log") as door:
+        wait_for(door.exists, "the nursery")
+        monkeypatch.setenv(gate.NURSERY, str(door))
+        allow(site, endless)
+        with monkeypatch.context() as hasty:
+            hasty.setattr(gate, "WORK_S", 2.0)
+            late, _ = gate.answer(asked(plan), node(site), endless, site)
+        allow(site, app_bundle())
+        reply, _ = gate.answer(asked(plan), node(site), app_bundle(), site)
+
+    assert "did not answer" in str(late.error.reason)
+    assert not reply.has_error()
 
 
 def test_on_a_full_disk_nothing_leaves(
