@@ -166,16 +166,18 @@ def unprotected(
 
 def protected(
     sites: dict[str, Hospital], attack: Attack, plan: Plan, rounds: int, how: str
-) -> tuple[np.ndarray, bool]:
-    """Our layer, and whether it named the bad sites and nobody else, but for opposed ones."""
+) -> tuple[np.ndarray, float]:
+    """Our layer, and the share of the bad sites that it named; without any, of all replies."""
     known = registered({name: site.cases for name, site in sites.items()})
     name, _, kept = how.partition(", ")
     layout = task.layout(task.new_network(plan))
     made = strategy(name, Rules(layout, known, leave_out_opposed=not kept))
     packed = federate(nodes(sites, attack), made, plan, rounds)
-    said = " ".join(text for told in made.named.values() for text in told)
+    said = [text for told in made.named.values() for text in told]
+    if attack is HONEST:
+        return packed, len(said) / (len(sites) * rounds)
     bad = [f"site {site}" for site in list(sites)[-attack.sites :]]
-    return packed, all(site in said for site in bad)
+    return packed, float(np.mean([any(site in text for text in said) for site in bad]))
 
 
 def one_seed(
@@ -192,7 +194,7 @@ def one_seed(
         for how in PROTECTED:
             packed, named = protected(sites, attack, plan, rounds, how)
             found[attack.name, how] = score(packed, plan, tests)
-            found[attack.name, f"{how} named"] = float(named)
+            found[attack.name, f"{how} named"] = named
     return found
 
 
@@ -237,9 +239,11 @@ def main() -> None:
         for way in ("Flower", *PROTECTED):
             values = [seed[attack.name, way] for seed in found]
             text = cell(values, [seed["none", way] for seed in found])
-            is_named = all(seed.get((attack.name, f"{way} named"), 1.0) for seed in found)
+            is_named = all(seed.get((attack.name, f"{way} named"), 1.0) == 1.0 for seed in found)
             cells.append(text if is_named or attack is HONEST else f"{text} ×")
         print(f"| {attack.name} | {' | '.join(cells)} |")
+    wrong = float(np.mean([seed["none", f"{PROTECTED[0]} named"] for seed in found]))
+    print(f"\nWithout an attack, {wrong:.0%} of the honest replies were named.")
     print(f"\nTook {time.perf_counter() - began:.0f} s; {machine()}.")
 
 

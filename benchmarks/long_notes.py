@@ -9,12 +9,14 @@ Notes of 1,000 to 1,000,000 characters are read three ways by the same encoder:
 * truncation: what the encoder reads at once, the rest is lost.
 
 The decoder has the width of DeepSeek-R1-Distill-Qwen-1.5B and a few of its layers with random
-weights, which cost what trained ones cost. Peak memory is what the process needed above what it
+weights, which cost what trained ones cost: of short texts as many as can be afforded, since what is
+paid once a text, such as the tokenizer and the compilation of a multiplication for a new length, is
+shared among them. Peak memory is what the process needed above what it
 held with the weights loaded and a short text read; every row runs in a process of its own, in turn.
 
 What is lost or gained in quality: `benchmarks.far_cue`.
 
-Usage: python -m benchmarks long_notes [--layers 2] [--limit 300]
+Usage: python -m benchmarks long_notes [--layers 8 8 2 1] [--limit 300]
 """
 
 import argparse
@@ -38,11 +40,12 @@ from clinical.notes import sentences
 from clinical.record import Coding, Note
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)  # characters
+LAYERS = (8, 8, 2, 1)  # of R1's 28, at each length
+ROUNDS = (3, 3, 1, 1)  # likewise
 WAYS = ("hierarchical", "full attention", "truncation")
 R1 = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12,
       "num_key_value_heads": 2, "max_position_embeddings": 131_072}  # fmt: skip
 VOCABULARY = 1_000  # makes tokens of the sample notes as long as Qwen's of English notes
-ROUNDS = 2
 FUSION_DIM = 192
 TARGETS = {10_000: (0.5, 1.1), 100_000: (0.1, 0.6)}  # of full attention's memory and time
 FAILED = {"peak_mb": float("nan"), "seconds": float("nan")}
@@ -198,13 +201,13 @@ def measured(way: str, folder: Path | None, n_chars: int, limit_s: float) -> Fig
 
 
 def all_rows(
-    folder: Path | None, lengths: Sequence[int], rounds: int, limit_s: float
+    folders: Mapping[int, Path | None], rounds: Mapping[int, int], limit_s: float
 ) -> dict[tuple[int, str], Figures | str]:
     """Every way at every length, in turn; medians. What failed once is not tried again."""
     runs: dict[tuple[int, str], list[Figures]] = {}
     failed: dict[tuple[int, str], str] = {}
-    for n_chars in lengths:
-        for _ in range(rounds):
+    for n_chars, folder in folders.items():
+        for _ in range(rounds[n_chars]):
             for way in WAYS:
                 if (n_chars, way) in failed:
                     continue
@@ -263,22 +266,28 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--chars", type=int, nargs="+", default=LENGTHS)
-    parser.add_argument("--layers", type=int, default=2, help="of R1's 28")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=LAYERS, help="of R1's 28, at each length"
+    )
+    parser.add_argument("--rounds", type=int, nargs="+", default=ROUNDS, help="at each length")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds a row may take")
     args, _ = parser.parse_known_args()
     if args.way:
         print(json.dumps(read_once(args.way, args.folder, args.chars[0])))
         return
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "r1-width"
-        make_decoder(folder, args.layers)
-        found = all_rows(folder, args.chars, args.rounds, args.limit)
-    print(f"A decoder of R1-1.5B's width, {args.layers} of its 28 layers, random weights, bfloat16 "
-          f"on torch; medians of {args.rounds}.\n")  # fmt: skip
+        deep = {layers: Path(name) / f"r1-width-{layers}" for layers in set(args.layers)}
+        for layers, folder in deep.items():
+            make_decoder(folder, layers)
+        at = dict(zip(args.chars, args.layers, strict=True))
+        rounds = dict(zip(args.chars, args.rounds, strict=True))
+        found = all_rows({n: deep[layers] for n, layers in at.items()}, rounds, args.limit)
+    depths = ", ".join(f"{at[n]} at {n:,} (median of {rounds[n]})" for n in at)
+    print(f"A decoder of R1-1.5B's width, of its 28 layers {depths} characters, random weights, "
+          "bfloat16 on torch.\n")  # fmt: skip
     print("\n".join([*rows(found, args.chars), "", *verdicts(found)]))
     print("\n<!-- more -->\n\nThe stand-in, whose positions end at 512 tokens:\n")
-    found = all_rows(None, args.chars, args.rounds, args.limit)
+    found = all_rows(dict.fromkeys(args.chars), rounds, args.limit)
     print("\n".join(rows(found, args.chars)))
     print(f"\nTwo cores, {platform.machine()}; torch {version('torch')}, "
           f"transformers {version('transformers')}.")  # fmt: skip

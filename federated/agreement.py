@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float64
 
+AGREEING = 4  # sites at least; of three, honest ones of different patients may stand two to one
+
 Changes = Float64[np.ndarray, "site number"]
 
 
@@ -25,11 +27,12 @@ def with_majority(changes: Changes, least: float) -> Float64[np.ndarray, " site"
             other, and agree with nobody.
 
     Returns:
-        None where no more than half of the sites agree.
+        None where no more than half of the sites agree, or fewer than `AGREEING`.
 
     Example:
-        >>> with_majority(np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0]]), 0.1).round(2).tolist()
-        [1.0, 1.0, -1.0]
+        >>> honest, turned = [[1.0, 0.0]] * 4, [[-1.0, 0.0]]
+        >>> with_majority(np.array([*honest, *turned]), 0.1).tolist()
+        [1.0, 1.0, 1.0, 1.0, -1.0]
     """
     norms = np.linalg.norm(changes, axis=1, keepdims=True)
     directions = changes / np.maximum(norms, 1e-30)  # who sends nothing new opposes nobody
@@ -38,7 +41,7 @@ def with_majority(changes: Changes, least: float) -> Float64[np.ndarray, " site"
     agrees = np.linalg.eigh(cosines).eigenvectors[:, -1] > 0
     if 2 * agrees.sum() < len(agrees):
         agrees = ~agrees
-    if 2 * agrees.sum() <= len(agrees):
+    if 2 * agrees.sum() <= len(agrees) or agrees.sum() < AGREEING:
         return None
     found: np.ndarray = cosines[:, agrees].sum(axis=1) / (agrees.sum() - agrees)
     return found if found[agrees].mean() >= least else None
