@@ -18,12 +18,13 @@ from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
 from federated import task
-from federated.client_app import proximal_of, round_of, weights_of
+from federated.client_app import LOCAL, proximal_of, round_of, weights_of
 from federated.in_process import InProcessGrid, Node
 from federated.strategies import Checked, Registered
 from federated.task import Plan, SiteCases
 from federated.wire import ARRAYS, COUNT, FINGERPRINT, LOSS, METRICS, PACKED
 from fusion.case import UNKNOWN, Case, label_arrays
+from fusion.model import DiagnosticModel
 from fusion.network import infer
 from fusion.store import Site
 
@@ -60,37 +61,113 @@ class Hospital:
         cases: The hospital's.
         plan: What was agreed on.
         known: Answers to training, by the weights that arrived; shared by runs that begin alike.
+            Not used where parts stay at home, which are no part of what arrives.
         generator: Of the noise of patient-level privacy, seeded so that the table repeats.
+        tells_loss: Whether it evaluates when it is asked to; 0 is told otherwise.
+        kept: What stayed at home after each round, where the plan leaves parts there.
     """
 
     cases: SiteCases
     plan: Plan
     known: dict[str, np.ndarray] = field(default_factory=dict)
     generator: torch.Generator | None = None
+    tells_loss: bool = False
+    kept: dict[int, dict[str, torch.Tensor]] = field(default_factory=dict)
 
-    def __call__(self, message: Message, _: Context) -> Message:
+    def __call__(self, message: Message, context: Context) -> Message:
         """Train, or evaluate."""
         packed = weights_of(message, self.plan)
         if message.metadata.message_type == "train":
-            made = self._trained(packed, round_of(message), proximal_of(message))
+            made = self._answer(packed, round_of(message), proximal_of(message), context)
             count = MetricRecord({COUNT: len(self.cases.train)})
             weights = ArrayRecord({PACKED: Array(made)})
             return Message(RecordDict({ARRAYS: weights, METRICS: count}), reply_to=message)
-        told = MetricRecord({COUNT: len(self.cases.train), LOSS: 0.0})  # nothing here reads it
+        loss = self._loss(packed, context) if self.tells_loss else 0.0
+        told = MetricRecord({COUNT: len(self.cases.train), LOSS: loss})
         return Message(RecordDict({METRICS: told}), reply_to=message)
 
-    def _trained(self, packed: np.ndarray, current: int, proximal: float) -> np.ndarray:
+    def _answer(
+        self, packed: np.ndarray, current: int, proximal: float, context: Context
+    ) -> np.ndarray:
         """The weights after a round."""
+        if self.plan.personal:
+            return self._trained(packed, current, proximal, context)
         said = f"{current} {proximal} ".encode() + packed.tobytes()
         key = hashlib.sha256(said).hexdigest()
         if key not in self.known:
-            network = task.new_network(self.plan)
-            task.unpack(packed, network, sender="the hub")
-            self.known[key] = task.train(
-                network, self.cases, self.plan, current,
-                proximal=proximal, generator=self.generator,
-            )  # fmt: skip
+            self.known[key] = self._trained(packed, current, proximal, context)
         return self.known[key]
+
+    def _trained(
+        self, packed: np.ndarray, current: int, proximal: float, context: Context
+    ) -> np.ndarray:
+        """The weights after a round of training; what stays at home is kept as a real node does."""
+        network = self._network(packed, context)
+        made = task.train(
+            network, self.cases, self.plan, current, proximal=proximal, generator=self.generator
+        )
+        if home := task.local_state(network):
+            context.state[LOCAL] = ArrayRecord(home)
+            self.kept[current] = home
+        return made
+
+    def _loss(self, packed: np.ndarray, context: Context) -> float:
+        """On the hospital's validation cases."""
+        return task.evaluate(self._network(packed, context), self.cases, self.plan)
+
+    def _network(self, packed: np.ndarray, context: Context) -> DiagnosticModel:
+        """The hospital's network, with the weights that arrived."""
+        network = task.new_network(self.plan)
+        if LOCAL in context.state:
+            home = context.state.array_records[LOCAL]
+            task.restore(network, home.to_torch_state_dict())
+        task.unpack(packed, network, sender="the hub")
+        return network
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round led to.
+
+    Attributes:
+        number: Counted from 1.
+        packed: The weights.
+        loss: Over the hospitals that told one; infinite where none did.
+    """
+
+    number: int
+    packed: np.ndarray
+    loss: float
+
+
+def rounds_of(
+    nodes: Mapping[int, Node],
+    strategy: Checked,
+    first: np.ndarray,
+    rounds: int,
+    told: ConfigRecord,
+    timeout: float = 1.0,
+) -> list[Round]:
+    """All rounds of a federation, by the grid of this process.
+
+    Args:
+        nodes: The hospitals.
+        strategy: Of the hub.
+        first: The weights to begin with.
+        rounds: How many.
+        told: What every request says.
+        timeout: Seconds; nothing is waited for in one process.
+    """
+    seen: dict[int, np.ndarray] = {}
+
+    def keep(current: int, arrays: ArrayRecord) -> None:
+        seen[current] = arrays[PACKED].numpy()
+
+    first_arrays = ArrayRecord({PACKED: Array(first)})
+    grid = InProcessGrid(nodes)
+    result = strategy.start(grid, first_arrays, rounds, timeout, told, told, keep)
+    losses = {n: float(m[LOSS]) for n, m in result.evaluate_metrics_clientapp.items()}
+    return [Round(n, p, losses.get(n, np.inf)) for n, p in seen.items() if n > 0]
 
 
 def federate(
@@ -98,10 +175,8 @@ def federate(
 ) -> np.ndarray:
     """The weights after some rounds, by the grid of this process."""
     told = ConfigRecord({FINGERPRINT: plan.fingerprint})
-    first = ArrayRecord({PACKED: Array(task.pack(task.new_network(plan)))})
-    result = strategy.start(InProcessGrid(nodes), first, rounds, timeout, told, told)
-    assert result.arrays is not None
-    return result.arrays[PACKED].numpy()
+    first = task.pack(task.new_network(plan))
+    return rounds_of(nodes, strategy, first, rounds, told, timeout)[-1].packed
 
 
 def registered(cases: Mapping[str, SiteCases]) -> dict[int, Registered]:
