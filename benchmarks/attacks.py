@@ -51,7 +51,7 @@ from benchmarks.attack_values import (
     unpacked,
 )
 from benchmarks.hospitals_in_process import HOSPITALS, RUNS, machine
-from federated import secure, task
+from federated import task, wire
 from federated.ledger import PARTS, accountant
 from federated.policy import SitePolicy
 from federated.task import Plan, SiteCases
@@ -67,7 +67,7 @@ ROUNDS, EPOCHS = 2, 10  # of the federations
 RATE = 0.1  # of the one step
 LOOSE = 0.3  # slip of a whole round, in which what is stated of a patient changes
 RANK = 96  # directions of a whole round's update that are looked at for sentences
-STEP = 2 * secure.CLIPPING / secure.STEPS  # in which secure aggregation counts
+STEP = 2 * wire.CLIPPING / wire.STEPS  # in which secure aggregation counts
 
 CLIPPED = "clipped to 1"
 NOISY = {f"clipped to 1, noise {level:g}": level for level in (0.001, 0.01, 0.1)}

@@ -29,6 +29,7 @@ from federated import keys
 from federated.errors import FederationError
 from federated.files import write_whole
 from federated.hub import SITES, TRAFFIC, Hub, read_sites
+from federated.wire import REFUSED
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ CALLS = (
 WHO = "flwr-public-key"  # header in which a site names its key, and signs below
 LARGEST_BYTES = 32_000_000  # of one request; a network of 20 MB travels as one object
 ANSWER_S = 60.0  # the SuperLink answers at once; one that hangs must not hold a site
-REFUSED = 409  # Flower would take 401 and 403 for something else, and hide it
 QUIET_S = 120.0  # a connection on which nothing moves is closed; a site speaks every 30 s
 BLOCK = 1 << 16
 _STAY = {"host", "connection", "transfer-encoding", "keep-alive", "upgrade", "te", "expect"}

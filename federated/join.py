@@ -27,14 +27,13 @@ from federated import children, keys, task
 from federated.bundle import app_bundle
 from federated.cards import card_of
 from federated.files import private_folder, write_whole
-from federated.front import REFUSED
 from federated.gate import NURSERY, SITE, network
 from federated.patient_privacy import PatientPrivacy
 from federated.plan_file import PLAN, read_plan
 from federated.policy import POLICY, STATE, SitePolicy, read_policy, write_policy
 from federated.received import read_received
-from federated.serve import free_port
 from federated.task import FederationError
+from federated.wire import REFUSED
 from fusion.store import Site
 
 log = logging.getLogger(__name__)
@@ -204,7 +203,7 @@ def _supernode(site: Path, policy: SitePolicy) -> list[str]:
         "--superlink", policy.hub,
         "--root-certificates", str(site / policy.ca_certificate),
         "--auth-supernode-private-key", str(site / policy.key_file),
-        "--host", "127.0.0.1", "--port", str(free_port()),
+        "--host", "127.0.0.1", "--port", str(children.free_port()),
         "--node-config", f"site={_toml_text(str(site.resolve()))}",
     ]  # fmt: skip
 

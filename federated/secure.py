@@ -36,13 +36,9 @@ from federated import guard
 from federated.guard import GuardError, Run
 from federated.ledger import Ledger
 from federated.policy import PolicyError, SitePolicy
-from federated.wire import ARRAYS, CONFIG, COUNT, METRICS, PACKED
+from federated.wire import ARRAYS, CLIPPING, CONFIG, COUNT, METRICS, MODULUS, PACKED, STEPS
 
 log = logging.getLogger(__name__)
-
-CLIPPING = 8.0  # no weight of the network is further from 0
-STEPS = 2**22  # in which the range is counted
-MODULUS = 2**32  # so that the sum of up to 1,024 sites has room
 
 
 def answer(

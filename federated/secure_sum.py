@@ -20,10 +20,9 @@ from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from federated.secure import CLIPPING, MODULUS, STEPS
 from federated.strategies import Checked, Rules, wait_for_sites
 from federated.task import FederationError
-from federated.wire import PACKED, ROUND
+from federated.wire import CLIPPING, MODULUS, PACKED, ROUND, STEPS
 
 MAX_CASES = 1000.0  # weight of a site, where nobody is registered
 

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -46,19 +45,12 @@ def serve(
     _refuse_two(hub)
     keys.renew_certificate(hub.folder, hub.host)
     private_folder(hub.folder / "flower")
-    inner = free_port()
+    inner = children.free_port()
     with _ended(_superlink(hub, inner)) as children_of_hub:
         try:
             asyncio.run(_serve(hub, host, port, inner, children_of_hub, ready))
         finally:
             (hub.folder / RUNNING).unlink(missing_ok=True)
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _serve(

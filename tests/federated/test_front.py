@@ -16,10 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from federated import keys
-from federated.front import REFUSED, WHO, Bytes, front, read_traffic
+from federated.children import free_port
+from federated.front import WHO, Bytes, front, read_traffic
 from federated.hub import Hub, create_hub, forget, register
-from federated.serve import free_port
 from federated.task import Plan
+from federated.wire import REFUSED
 
 WEIGHTS = b"w" * 300_000
 

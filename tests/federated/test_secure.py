@@ -12,11 +12,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from federated.in_process import InProcessGrid, Node, Way
 from federated.ledger import Ledger
 from federated.policy import SitePolicy
-from federated.secure import CLIPPING, MODULUS, STEPS, answer
+from federated.secure import answer
 from federated.secure_sum import SecureFedAvg
 from federated.strategies import Registered, Rules, strategy
 from federated.task import FederationError, Layout
-from federated.wire import ARRAYS, COUNT, FINGERPRINT, METRICS, PACKED
+from federated.wire import ARRAYS, CLIPPING, COUNT, FINGERPRINT, METRICS, MODULUS, PACKED, STEPS
 
 SIZE = 50
 POLICY = SitePolicy(plan="a" * 64, numbers=SIZE, cases=100, clip_norm=100.0)
