@@ -8,8 +8,8 @@ models: he knows the code, the settings and patients of the same kind.
 * likelihood ratio (Carlini et al., IEEE S&P 2022): is the loss more like that of models
   which saw this patient, or of those which did not? One variance for all, as for few models.
 
-Updates pass the site's own guard (`federated.guard.protected`), so clipping and noise are the real
-ones.
+Updates pass the site's own guard (`federated.site.guard.protected`), so clipping and noise are the
+real ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,10 @@ from scipy.special import expit, log_softmax, softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from federated import guard, task
-from federated.local_scores import mean_auroc
-from federated.policy import SitePolicy
+from federated import task
+from federated.site import guard
+from federated.site.local_scores import mean_auroc
+from federated.site.policy import SitePolicy
 from federated.task import Plan, SiteCases
 from federated.wire import ARRAYS, PACKED
 from fusion.case import Case, label_arrays

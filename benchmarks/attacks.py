@@ -52,8 +52,8 @@ from benchmarks.attack_values import (
 )
 from benchmarks.hospitals_in_process import HOSPITALS, RUNS, machine
 from federated import task, wire
-from federated.ledger import PARTS, accountant
-from federated.policy import SitePolicy
+from federated.site.ledger import PARTS, accountant
+from federated.site.policy import SitePolicy
 from federated.task import Plan, SiteCases
 from fusion.case import MODALITIES, Case
 from fusion.model import DiagnosticModel

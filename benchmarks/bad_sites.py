@@ -4,7 +4,7 @@
 
 The three synthetic hospitals are split in two by patient. All sites are honest in the first round;
 from the second on, one of them (or two that collude) sends something else. Unprotected is Flower's
-own FedAvg, which believes every reply. Protected is `federated.strategies`. Late and
+own FedAvg, which believes every reply. Protected is `federated.hub.strategies`. Late and
 replayed replies carry the weights of the round before.
 """
 
@@ -31,8 +31,8 @@ from benchmarks.hospitals_in_process import (
     test_cases,
 )
 from federated import task
+from federated.hub.strategies import Rules, strategy
 from federated.in_process import InProcessGrid, Node, Way
-from federated.strategies import Rules, strategy
 from federated.task import Plan, SiteCases
 from federated.wire import ARRAYS, COUNT, FINGERPRINT, METRICS, PACKED, ROUND
 from fusion.case import Case

@@ -30,10 +30,10 @@ from benchmarks.federated_ways import NAMES, PERSONAL, TUNED, chosen
 from benchmarks.hospitals_in_process import FIRST, Round, rounds_of
 from benchmarks.tables import FOLDER
 from federated import task
-from federated.client_app import LOCAL, proximal_of
+from federated.hub.strategies import Registered, Rules, strategy
 from federated.in_process import Node
 from federated.packing import PERSONAL as AT_HOME
-from federated.strategies import Registered, Rules, strategy
+from federated.site.client_app import LOCAL, proximal_of
 from federated.wire import ARRAYS, CONFIG, COUNT, LOSS, METRICS, PACKED, ROUND
 
 FOLDS = 5

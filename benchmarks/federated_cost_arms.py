@@ -22,17 +22,18 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from benchmarks.nvflare_job.job import job_plan
-from federated import runs, task
-from federated.client_app import client_app
-from federated.hub import Hub, control, create_hub, online, register, running, tell_superlink
+from federated import task
+from federated.hub import runs
+from federated.hub.folder import Hub, control, create_hub, online, register, running, tell_superlink
+from federated.hub.rounds import PatientGrid, Training
+from federated.hub.strategies import Rules, strategy
 from federated.in_process import InProcessGrid, Node
-from federated.join import prepare
 from federated.plan_file import PLAN
-from federated.policy import read_policy, write_policy
 from federated.progress import Patience
-from federated.rounds import PatientGrid, Training
 from federated.simulate import play
-from federated.strategies import Rules, strategy
+from federated.site.client_app import client_app
+from federated.site.join import prepare
+from federated.site.policy import read_policy, write_policy
 from federated.task import Plan
 from federated.wire import ARRAYS, COUNT, METRICS, PACKED
 

@@ -2,11 +2,12 @@
 
     python -m benchmarks.federated_privacy --seeds 3
 
-Site-level protection (`federated.guard`): each site's update is clipped and gets noise, and epsilon
-is for whatever a site's patients are exchanged for, over all rounds. Patient-level protection
-(`federated.patient_privacy`, DP-SGD): epsilon is for one patient, added or removed. Both at delta
-1e-5, by Flower's accountant. Noise multipliers are searched for with Opacus' and with Flower's.
-The hub averages with the checks of `federated.strategies`.
+Site-level protection (`federated.site.guard`): each site's update is clipped and gets noise, and
+epsilon is for whatever a site's patients are exchanged for, over all rounds. Patient-level
+protection (`federated.patient_privacy`, DP-SGD): epsilon is for one patient, added or removed.
+Both at delta 1e-5, by Flower's accountant. Noise multipliers are searched for with Opacus' and with
+Flower's.
+The hub averages with the checks of `federated.hub.strategies`.
 """
 
 import argparse
@@ -37,11 +38,11 @@ from benchmarks.hospitals_in_process import (
     test_cases,
 )
 from federated import task
+from federated.hub.strategies import Rules, strategy
 from federated.in_process import Node
-from federated.ledger import PARTS, Ledger, accountant
 from federated.patient_privacy import PatientPrivacy
-from federated.policy import SitePolicy
-from federated.strategies import Rules, strategy
+from federated.site.ledger import PARTS, Ledger, accountant
+from federated.site.policy import SitePolicy
 from federated.task import Plan
 from fusion.case import Case
 

@@ -17,8 +17,8 @@ from flwr.app import ConfigRecord
 from benchmarks.federated_scores import ALONE, POOLED, WAYS_ALONE, Predictions
 from benchmarks.hospitals_in_process import FIRST, Hospital, Round, registered, rounds_of
 from federated import task
+from federated.hub.strategies import Rules, strategy
 from federated.in_process import Node
-from federated.strategies import Rules, strategy
 from federated.task import Plan, SiteCases
 from federated.wire import FINGERPRINT
 from fusion.case import Case

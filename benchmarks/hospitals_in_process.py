@@ -18,9 +18,9 @@ from scipy.special import expit, softmax
 from sklearn.metrics import roc_auc_score
 
 from federated import task
-from federated.client_app import LOCAL, proximal_of, round_of, weights_of
+from federated.hub.strategies import Checked, Registered
 from federated.in_process import InProcessGrid, Node
-from federated.strategies import Checked, Registered
+from federated.site.client_app import LOCAL, proximal_of, round_of, weights_of
 from federated.task import Plan, SiteCases
 from federated.wire import ARRAYS, COUNT, FINGERPRINT, LOSS, METRICS, PACKED
 from fusion.case import UNKNOWN, Case, label_arrays

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+PLAN = "plan.json"  # at the hub and in each site: what they agreed on
+
 
 def write_whole(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file so that a crash or a full disk leaves the old one, never half a new one.

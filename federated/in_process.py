@@ -21,9 +21,9 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from federated import secure
-from federated.ledger import Ledger
-from federated.policy import SitePolicy
+from federated.site import secure
+from federated.site.ledger import Ledger
+from federated.site.policy import SitePolicy
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ cases), adds noise to their sum and takes a step. Opacus, the usual library, hoo
 and cannot see the parameters that `fusion.model.DiagnosticModel` holds itself; `torch.func` needs
 no hooks, and makes the gradients of all cases of a step at once.
 
-What it promises: (epsilon, delta) by `federated.ledger` for adding or removing one patient,
+What it promises: (epsilon, delta) by `federated.site.ledger` for adding or removing one patient,
 however many cases of it a site has. How many patients a site has counts as known. Order, dropped
 modalities and dropout are left out, which only regularise.
 """

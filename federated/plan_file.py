@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from clinical.diagnoses import Label, Scheme
+from federated.files import PLAN as PLAN
 from federated.files import write_whole
-from federated.hub import PLAN as PLAN
 from federated.patient_privacy import PatientPrivacy
 from federated.task import FederationError, Plan
 from fusion.network import ModelConfig

@@ -25,9 +25,9 @@ from flwr.simulation import run_simulation
 
 from federated import task
 from federated.cards import card_of
-from federated.client_app import client_app
+from federated.hub.server_app import HubConfig, read_rounds, server_app
 from federated.progress import Patience
-from federated.server_app import HubConfig, read_rounds, server_app
+from federated.site.client_app import client_app
 from federated.task import FederationError, Plan, SiteCases
 
 OBJECT_STORE_BYTES = 200_000_000  # Ray's shared memory; a packed network is a few megabytes

@@ -310,8 +310,8 @@ def _print_scores(developed: "Developed") -> None:
 
 def onboard(args: argparse.Namespace) -> int:
     """Say how a model does at a site, and keep it there."""
-    from federated import onboard as onboarding
-    from federated.onboard_text import markdown
+    from federated.site import onboard as onboarding
+    from federated.site.onboard_text import markdown
 
     found = onboarding.onboard(args.site, args.model, seed=args.seed)
     text = markdown(found)
@@ -427,7 +427,7 @@ def _say_federation(folder: Path) -> None:
     """What has left a site that takes part in a federation, and what that cost."""
     if not (folder / "federation.toml").exists():
         return
-    from federated import ledger  # Flower is slow to import
+    from federated.site import ledger  # Flower is slow to import
 
     for n, line in enumerate(ledger.describe(folder)):
         print(f"{'federation' if n == 0 else '':14}{line}")

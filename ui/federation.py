@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from federated.hub import Hub
+    from federated.hub.folder import Hub
 
 
 def hub(args: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def hub(args: argparse.Namespace) -> int:
 
 def _init(args: argparse.Namespace) -> int:
     """Make a hub's folder."""
-    from federated.hub import create_hub
+    from federated.hub.folder import create_hub
     from federated.keys import CA
     from federated.plan_file import PLAN, read_plan
     from federated.task import plan_for
@@ -34,7 +34,7 @@ def _init(args: argparse.Namespace) -> int:
 
 def _register(args: argparse.Namespace) -> int:
     """Register a site; a hub that runs learns of it at once."""
-    from federated.hub import control, is_running, open_hub, register, tell_superlink
+    from federated.hub.folder import control, is_running, open_hub, register, tell_superlink
 
     known = open_hub(args.hub)
     site = register(known, args.key, args.name, args.cases)
@@ -47,7 +47,7 @@ def _register(args: argparse.Namespace) -> int:
 
 def _forget(args: argparse.Namespace) -> int:
     """Take a site off the list."""
-    from federated.hub import forget, open_hub
+    from federated.hub.folder import forget, open_hub
 
     forget(open_hub(args.hub), args.name)
     print(f"{args.name} is refused from now on")
@@ -56,8 +56,8 @@ def _forget(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     """Run the hub."""
-    from federated.hub import open_hub
-    from federated.serve import serve
+    from federated.hub.folder import open_hub
+    from federated.hub.serve import serve
 
     known = open_hub(args.hub)
 
@@ -70,8 +70,8 @@ def _start(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     """Say what a hub knows."""
-    from federated.front import read_traffic
-    from federated.hub import is_running, online, open_hub
+    from federated.hub.folder import is_running, online, open_hub
+    from federated.hub.front import read_traffic
     from federated.progress import last_round
 
     known = open_hub(args.hub)
@@ -91,8 +91,8 @@ def _status(args: argparse.Namespace) -> int:
 
 def join(args: argparse.Namespace) -> int:
     """Prepare a site the first time, take part every time."""
-    from federated import join as joining
-    from federated.policy import POLICY, STATE
+    from federated.site import join as joining
+    from federated.site.policy import POLICY, STATE
 
     if args.take_model:
         joining.take_model(args.site, args.take_model)
@@ -115,7 +115,7 @@ def join(args: argparse.Namespace) -> int:
 
 def federate(args: argparse.Namespace) -> int:
     """Train at a hub, or in a simulation where the folders are sites."""
-    from federated.hub import HUB
+    from federated.hub.folder import HUB
 
     if any((folder / HUB).is_file() for folder in args.folders):
         if len(args.folders) > 1:
@@ -130,8 +130,8 @@ def federate(args: argparse.Namespace) -> int:
 
 def _at_hub(args: argparse.Namespace) -> int:
     """Start, stop, resume or watch a training."""
-    from federated import runs
-    from federated.hub import open_hub
+    from federated.hub import runs
+    from federated.hub.folder import open_hub
 
     known = open_hub(args.folders[0])
     if args.stop:
@@ -155,8 +155,8 @@ def _at_hub(args: argparse.Namespace) -> int:
 
 def _scored(known: "Hub") -> int:
     """Have the sites score the last round, and print what they told."""
-    from federated import runs
     from federated.evaluation import EVALUATION
+    from federated.hub import runs
 
     run = runs.start_evaluation(known)
     for _ in runs.watch(known, run):

@@ -1,4 +1,4 @@
-"""The average of `federated.strategies` as NVFlare's server takes it."""
+"""The average of `federated.hub.strategies` as NVFlare's server takes it."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A hospital under NVFlare's client API: what `federated.client_app` does, without Flower.
+"""A hospital under NVFlare's client API: what `federated.site.client_app` does, without Flower.
 
 The loss of the weights that arrive goes back with the update, as is usual under NVFlare; the
 project's own hub asks for it in a message of its own.

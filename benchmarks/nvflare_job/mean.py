@@ -1,4 +1,4 @@
-"""The average of `federated.strategies` in a few lines, for NVFlare's server: NumPy and no more."""
+"""The average of `federated.hub.strategies` in a few lines, for NVFlare's server: NumPy only."""
 
 from collections.abc import Sequence
 

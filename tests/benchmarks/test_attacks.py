@@ -31,7 +31,7 @@ from benchmarks.attack_values import (
 )
 from benchmarks.attacks import PROTECTIONS, epsilon_of, policy_of
 from clinical.evidence import AnalytePointer, ClinicalTokens, SentencePointer
-from federated.policy import SitePolicy
+from federated.site.policy import SitePolicy
 from fusion.case import Case, Labels
 from fusion.model import DiagnosticModel
 from fusion.network import ModelConfig

@@ -15,8 +15,8 @@ from benchmarks.measured import Part, Usage, measure
 from benchmarks.nvflare_job.mean import clipped_mean
 from clinical.evidence import ClinicalTokens, SentencePointer
 from clinical.record import PatientRecord
+from federated.hub.strategies import Registered, Rules, strategy
 from federated.packing import Layout
-from federated.strategies import Registered, Rules, strategy
 from fusion.store import CaseRow, Site, now
 
 PROGRAM = """

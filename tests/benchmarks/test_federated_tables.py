@@ -28,9 +28,9 @@ from benchmarks.tables import FOLDER
 from clinical.diagnoses import load_scheme
 from clinical.evidence import ClinicalTokens, SentencePointer
 from federated import task
+from federated.hub.strategies import Rules, strategy
 from federated.in_process import Node
 from federated.packing import travelling
-from federated.strategies import Rules, strategy
 from federated.task import Plan
 from federated.wire import FINGERPRINT
 from fusion.case import Case

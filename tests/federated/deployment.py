@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from federated.hub import Hub, control, create_hub, register, running, tell_superlink
-from federated.join import prepare
+from federated.hub.folder import Hub, control, create_hub, register, running, tell_superlink
+from federated.hub.runs import FINISHED, Run, list_runs
 from federated.plan_file import PLAN, write_plan
-from federated.policy import STATE
-from federated.runs import FINISHED, Run, list_runs
+from federated.site.join import prepare
+from federated.site.policy import STATE
 from federated.task import Plan
 
 WAIT_S = 400.0  # of anything here; only a machine that does much else needs more than a few

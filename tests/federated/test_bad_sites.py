@@ -11,8 +11,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.serverapp.strategy import FedAvg
 
 from benchmarks.bad_sites import ATTACKS, HONEST, Attack, bad_way
+from federated.hub.strategies import Registered, Rules, strategy
 from federated.in_process import InProcessGrid, Node
-from federated.strategies import Registered, Rules, strategy
 from federated.task import Layout
 from federated.wire import ARRAYS, COUNT, LOSS, METRICS, PACKED
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from deployment import Federation, errors, finished, new_federation, wait_for
 
-from federated import runs, task
+from federated import task
 from federated.bundle import APP
-from federated.front import read_traffic
-from federated.hub import online
-from federated.policy import read_policy
+from federated.hub import runs
+from federated.hub.folder import online
+from federated.hub.front import read_traffic
+from federated.hub.runs import Run
 from federated.progress import read_progress
-from federated.runs import Run
+from federated.site.policy import read_policy
 from federated.task import Plan
 
 Hospital = Callable[..., Path]
@@ -145,7 +146,7 @@ def test_a_request_without_a_registered_key_is_refused(federation: Federation) -
 
 def test_a_hospital_gets_what_was_learnt(federation: Federation, trained: Run, plan: Plan) -> None:
     """The last average reached it, and becomes a model calibrated on its own cases."""
-    from federated.join import take_model
+    from federated.site.join import take_model
     from fusion import checkpoint
 
     out = federation.folder / "model of north"
@@ -200,7 +201,7 @@ def test_an_app_without_protection_cannot_send_more_than_the_policy_allows(
 ) -> None:
     """It adds 1000 to every weight and claims a billion cases; the gate clips, outside of it."""
     from federated.bundle import app_bundle
-    from federated.policy import write_policy
+    from federated.site.policy import write_policy
 
     allowed = app_bundle(_cheating_app(federation)).hash_str
     for name in NAMES:

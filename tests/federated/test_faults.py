@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from deployment import Federation, errors, finished, new_federation, tree, wait_for
 
-from federated import runs
-from federated.hub import online
-from federated.ledger import Ledger
+from federated.hub import runs
+from federated.hub.folder import online
 from federated.progress import last_round, read_progress
+from federated.site.ledger import Ledger
 from federated.task import Plan
 
 Hospital = Callable[..., Path]

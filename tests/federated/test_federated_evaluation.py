@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 
 from federated import task
 from federated.cells import BINS, Cell, bin_of, histograms, releasable, small_diagnoses
-from federated.client_app import client_app
 from federated.errors import FederationError
 from federated.evaluation import (
     EVALUATION,
@@ -24,12 +23,13 @@ from federated.evaluation import (
     markdown,
     site_histograms,
 )
-from federated.hub import online
+from federated.hub.folder import online
+from federated.hub.runs import start_evaluation, start_run
 from federated.in_process import InProcessGrid, Node
-from federated.ledger import Ledger
-from federated.policy import SitePolicy, read_policy, write_policy
 from federated.pooled import pool
-from federated.runs import start_evaluation, start_run
+from federated.site.client_app import client_app
+from federated.site.ledger import Ledger
+from federated.site.policy import SitePolicy, read_policy, write_policy
 from federated.task import Plan
 from federated.wire import CELLS, COUNT, METRICS, STATED
 from fusion.network import infer
@@ -246,7 +246,9 @@ def test_an_app_cannot_send_other_things_as_histograms(
 ) -> None:
     """Its numbers are looked at, and cut, outside of it."""
     whole = site_histograms
-    monkeypatch.setattr("federated.client_app.site_histograms", lambda *told: spoil(*whole(*told)))
+    monkeypatch.setattr(
+        "federated.site.client_app.site_histograms", lambda *told: spoil(*whole(*told))
+    )
     found = ask({7: guarded(plan, hospital("north", n_cases=120))}, plan)
 
     assert "histograms that are none" in found.silent["north"]

@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from federated import keys
 from federated.children import free_port
-from federated.front import WHO, Bytes, front, read_traffic
-from federated.hub import Hub, create_hub, forget, register
+from federated.hub.folder import Hub, create_hub, forget, register
+from federated.hub.front import WHO, Bytes, front, read_traffic
 from federated.task import Plan
 from federated.wire import REFUSED
 

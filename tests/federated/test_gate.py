@@ -13,14 +13,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.supercore.fab import Fab
 from flwr.supercore.task_identity import TaskIdentity
 
-from federated import gate, keys, task
+from federated import keys, task
 from federated.bundle import APP, app_bundle
-from federated.files import private_folder
-from federated.hub import PLAN
-from federated.join import _nursery, policy_for
+from federated.files import PLAN, private_folder
 from federated.plan_file import write_plan
-from federated.policy import STATE, read_policy, write_policy
-from federated.received import read_received
+from federated.site import gate
+from federated.site.join import _nursery, policy_for
+from federated.site.policy import STATE, read_policy, write_policy
+from federated.site.received import read_received
 from federated.task import Plan
 from federated.wire import ARRAYS, CONFIG, FINGERPRINT, PACKED, ROUND
 
@@ -231,7 +231,7 @@ def test_on_a_full_disk_nothing_leaves(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("federated.ledger.os.fsync", full)
+    monkeypatch.setattr("federated.site.ledger.os.fsync", full)
     request = asked(plan)
     monkeypatch.setattr(gate, "_caged", lambda *a: _trained(a[-2]))
     monkeypatch.setattr(gate, "keep", lambda *_: None)
@@ -246,8 +246,8 @@ def test_on_a_full_disk_nothing_leaves(
 
 def _trained(request: Message) -> Message:
     """What a well-behaved app answers."""
-    from federated.guard import trained
-    from federated.policy import SitePolicy
+    from federated.site.guard import trained
+    from federated.site.policy import SitePolicy
 
     packed = request.content[ARRAYS][PACKED].numpy()
     return Message(trained(packed, SitePolicy(cases=20)), reply_to=request)

@@ -19,9 +19,9 @@ from flwr.app import (
 )
 from flwr.supercore.task_identity import TaskIdentity
 
-from federated.guard import GuardError, answer, check_request, release
-from federated.ledger import Ledger
-from federated.policy import SitePolicy
+from federated.site.guard import GuardError, answer, check_request, release
+from federated.site.ledger import Ledger
+from federated.site.policy import SitePolicy
 from federated.wire import ARRAYS, CONFIG, COUNT, FINGERPRINT, LOSS, METRICS, PACKED, ROUND
 
 TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1  # who writes the messages

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from federated import keys
-from federated.hub import Hub, create_hub, forget, open_hub, register, running
+from federated.hub.folder import Hub, create_hub, forget, open_hub, register, running
 from federated.plan_file import read_plan, write_plan
 from federated.task import FederationError, Plan
 

@@ -10,7 +10,7 @@ import pytest
 from flwr.serverapp import GaussianPrivacyEvent
 from opacus.accountants import RDPAccountant
 
-from federated.ledger import (
+from federated.site.ledger import (
     LAST,
     LEDGER,
     PARTS,
@@ -19,7 +19,7 @@ from federated.ledger import (
     accountant,
     describe,
 )
-from federated.policy import STATE, PolicyError, SitePolicy, write_policy
+from federated.site.policy import STATE, PolicyError, SitePolicy, write_policy
 
 NOISY = SitePolicy(cases=100, noise_multiplier=4.0, epsilon=8.0, delta=1e-5)
 WEIGHTS = np.arange(4, dtype=np.float32)

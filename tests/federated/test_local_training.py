@@ -11,7 +11,6 @@ from flwr.app import ArrayRecord
 from torch import nn
 
 from federated import task
-from federated.ledger import accountant, event_of
 from federated.patient_privacy import (
     PatientPrivacy,
     by_patient,
@@ -19,7 +18,8 @@ from federated.patient_privacy import (
     clipped_sum,
     fit_privately,
 )
-from federated.policy import SitePolicy
+from federated.site.ledger import accountant, event_of
+from federated.site.policy import SitePolicy
 from federated.task import FederationError, Plan, SiteCases
 from fusion.case import Case, collate
 from fusion.train import loss_of

@@ -11,9 +11,9 @@ import pytest
 
 from federated import task
 from federated.errors import FederationError
-from federated.local_scores import Answers, age_band, reliability, subgroups, thresholds
-from federated.onboard import FOLDER, TEXT, onboard
-from federated.onboard_text import markdown
+from federated.site.local_scores import Answers, age_band, reliability, subgroups, thresholds
+from federated.site.onboard import FOLDER, TEXT, onboard
+from federated.site.onboard_text import markdown
 from federated.task import Plan
 from fusion.case import UNKNOWN
 from fusion.checkpoint import ModelCard

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from federated.policy import POLICY, PolicyError, SitePolicy, read_policy, write_policy
+from federated.site.policy import POLICY, PolicyError, SitePolicy, read_policy, write_policy
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
-from federated import strategies, task
-from federated.client_app import client_app
+from federated import task
+from federated.hub import strategies
+from federated.hub.rounds import PatientGrid, Training, collect
+from federated.hub.strategies import Rules
 from federated.in_process import InProcessGrid, Node
 from federated.progress import Patience, last_round, read_progress
-from federated.rounds import PatientGrid, Training, collect
-from federated.strategies import Rules
+from federated.site.client_app import client_app
 from federated.task import FederationError, Plan
 
 Hospital = Callable[..., Path]
@@ -116,7 +117,7 @@ def test_a_round_on_a_full_disk_is_not_kept_by_half(
         raise OSError(28, "No space left on device", "round-2")
 
     with monkeypatch.context() as patch:
-        patch.setattr("federated.rounds.task.save_round", full)
+        patch.setattr("federated.hub.rounds.task.save_round", full)
         with pytest.raises(OSError, match="No space left"):
             training(grid_of(sites, plan), plan, tmp_path).run(2)
     assert last_round(tmp_path) == 1

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from federated.hub.secure_sum import SecureFedAvg
+from federated.hub.strategies import Registered, Rules, strategy
 from federated.in_process import InProcessGrid, Node, Way
-from federated.ledger import Ledger
-from federated.policy import SitePolicy
-from federated.secure import answer
-from federated.secure_sum import SecureFedAvg
-from federated.strategies import Registered, Rules, strategy
+from federated.site.ledger import Ledger
+from federated.site.policy import SitePolicy
+from federated.site.secure import answer
 from federated.task import FederationError, Layout
 from federated.wire import ARRAYS, CLIPPING, COUNT, FINGERPRINT, METRICS, MODULUS, PACKED, STEPS
 

@@ -20,8 +20,8 @@ from flwr.supercore.task_identity import TaskIdentity
 
 import federated
 from federated import task
-from federated.client_app import client_app, site_of
 from federated.simulate import Federated, simulate
+from federated.site.client_app import client_app, site_of
 from federated.task import FederationError, Plan
 from federated.wire import CONFIG, FINGERPRINT, ROUND
 from fusion import checkpoint

@@ -10,9 +10,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from federated.in_process import InProcessGrid
-from federated.replies import capped
-from federated.strategies import (
+from federated.hub.replies import capped
+from federated.hub.strategies import (
     STRATEGIES,
     Checked,
     Registered,
@@ -20,6 +19,7 @@ from federated.strategies import (
     strategy,
     wait_for_sites,
 )
+from federated.in_process import InProcessGrid
 from federated.task import FederationError, Layout
 from federated.wire import ARRAYS, COUNT, LOSS, METRICS, PACKED
 

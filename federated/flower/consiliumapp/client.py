@@ -1,5 +1,5 @@
 """A site's side."""
 
-from federated.client_app import site_app
+from federated.site.client_app import site_app
 
 app = site_app()

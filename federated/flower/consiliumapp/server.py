@@ -1,5 +1,5 @@
 """The hub's side."""
 
-from federated.server_app import hub_app
+from federated.hub.server_app import hub_app
 
 app = hub_app()

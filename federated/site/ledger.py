@@ -31,7 +31,7 @@ from flwr.serverapp import (
 from jaxtyping import Float32
 from safetensors.numpy import load_file, save_file
 
-from federated.policy import STATE, PolicyError, SitePolicy, read_policy
+from federated.site.policy import STATE, PolicyError, SitePolicy, read_policy
 
 LEDGER, LAST = "ledger.json", "last-release.safetensors"
 VERSION = 1

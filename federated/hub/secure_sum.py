@@ -1,4 +1,4 @@
-"""The hub's side of secure aggregation; `federated.secure` says what it protects and what not.
+"""The hub's side of secure aggregation; `federated.site.secure` says what it protects and what not.
 
 Flower's SecAgg+ is a workflow of its older API; one round of it runs here inside an app of the
 Message API, so that everything around it is the same as without.
@@ -20,7 +20,7 @@ from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from federated.strategies import Checked, Rules, wait_for_sites
+from federated.hub.strategies import Checked, Rules, wait_for_sites
 from federated.task import FederationError
 from federated.wire import CLIPPING, MODULUS, PACKED, ROUND, STEPS
 

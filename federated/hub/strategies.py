@@ -32,8 +32,8 @@ from flwr.serverapp.strategy import (
     Result,
 )
 
-from federated.agreement import drift, with_majority
-from federated.replies import Update, capped, checked_reply, loss_of, read_update
+from federated.hub.agreement import drift, with_majority
+from federated.hub.replies import Update, capped, checked_reply, loss_of, read_update
 from federated.task import FederationError, Layout, Packed
 from federated.wire import ARRAYS, CONFIG, LOSS, PACKED, PROXIMAL, ROUND
 

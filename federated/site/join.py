@@ -27,11 +27,11 @@ from federated import children, keys, task
 from federated.bundle import app_bundle
 from federated.cards import card_of
 from federated.files import private_folder, write_whole
-from federated.gate import NURSERY, SITE, network
 from federated.patient_privacy import PatientPrivacy
 from federated.plan_file import PLAN, read_plan
-from federated.policy import POLICY, STATE, SitePolicy, read_policy, write_policy
-from federated.received import read_received
+from federated.site.gate import NURSERY, SITE, network
+from federated.site.policy import POLICY, STATE, SitePolicy, read_policy, write_policy
+from federated.site.received import read_received
 from federated.task import FederationError
 from federated.wire import REFUSED
 from fusion.store import Site
@@ -105,7 +105,7 @@ def checked_policy(site: Path) -> SitePolicy:
 
     Raises:
         FederationError: Something is missing.
-        federated.policy.PolicyError: Policy and plan disagree.
+        federated.site.policy.PolicyError: Policy and plan disagree.
     """
     policy, plan = read_policy(site), read_plan(site / PLAN)
     policy.check_plan(plan.fingerprint, task.layout(task.new_network(plan)))
@@ -147,7 +147,7 @@ def _nursery(site: Path, log_file: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="consilium-site-") as folder:
         door = Path(folder) / "apps"
         command = [
-            sys.executable, "-m", "federated.nursery", str(site.resolve()), str(door),
+            sys.executable, "-m", "federated.site.nursery", str(site.resolve()), str(door),
             network(site),
         ]  # fmt: skip
         child = children.start(command, children.environment(Path(folder)), log_file)
@@ -199,7 +199,7 @@ def take_model(site: Path, out: Path) -> None:
 def _supernode(site: Path, policy: SitePolicy) -> list[str]:
     """The command of the SuperNode."""
     return [
-        sys.executable, "-m", "federated.supernode",
+        sys.executable, "-m", "federated.site.supernode",
         "--superlink", policy.hub,
         "--root-certificates", str(site / policy.ca_certificate),
         "--auth-supernode-private-key", str(site / policy.key_file),
@@ -211,7 +211,7 @@ def _supernode(site: Path, policy: SitePolicy) -> list[str]:
 def _programs(site: Path) -> Path:
     """A folder in which all that a hub could have started is our gate."""
     folder = private_folder(site / STATE / "programs")
-    text = f"#!/bin/sh\nexec '{sys.executable}' -m federated.gate \"$@\"\n"
+    text = f"#!/bin/sh\nexec '{sys.executable}' -m federated.site.gate \"$@\"\n"
     for name in TASK_TYPE_TO_COMMAND.values():
         write_whole(folder / name, text.encode())
         (folder / name).chmod(stat.S_IRWXU)

@@ -11,7 +11,7 @@ from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest, StopRunRequ
 
 from federated.bundle import APP, app_bundle
 from federated.errors import FederationError
-from federated.hub import TRAININGS, Hub, control
+from federated.hub.folder import TRAININGS, Hub, control
 from federated.progress import PROGRESS, Patience, RoundReport, last_round, read_progress
 from federated.wire import MAX_ROUNDS
 
@@ -54,7 +54,7 @@ def start_run(
     Args:
         hub: A running one.
         rounds: Of the whole training, those done before included.
-        strategy: Name in `federated.strategies.STRATEGIES`.
+        strategy: Name in `federated.hub.strategies.STRATEGIES`.
         secure: Whether the hub sees only the sum of the updates.
         resume: Go on from the last round that was kept.
         min_sites: Without which a round is not averaged.

@@ -1,9 +1,9 @@
 """Apps forked from a process that has PyTorch loaded, so that no message waits for it.
 
-``python -m federated.nursery SITE DOOR NETWORK``, which `federated.join` starts. Each connection to
-the socket DOOR gets an app's process of its own, caged like one that was started anew: the process
-here runs nothing of what a hub sent, and ends the app when its gate hangs up. Linux only; without
-it, each app is a program that is started anew.
+``python -m federated.site.nursery SITE DOOR NETWORK``, which `federated.site.join` starts. Each
+connection to the socket DOOR gets an app's process of its own, caged like one that was started
+anew: the process here runs nothing of what a hub sent, and ends the app when its gate hangs up.
+Linux only; without it, each app is a program that is started anew.
 """
 
 import importlib
@@ -17,10 +17,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from federated import caged_app, children
+from federated import children
+from federated.site import caged_app
 
 LENGTH = 8  # bytes that say how long a request is
-READY = ("federated.client_app", "federated.parcel", "flwr.cli.install", "flwr.clientapp.utils")
+READY = (
+    "federated.site.client_app",
+    "federated.site.parcel",
+    "flwr.cli.install",
+    "flwr.clientapp.utils",
+)
 
 log = logging.getLogger(__name__)
 

@@ -27,12 +27,11 @@ from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 
 from federated import keys
 from federated.errors import FederationError
-from federated.files import private_folder, write_whole
+from federated.files import PLAN, private_folder, write_whole
 
 if TYPE_CHECKING:  # PyTorch comes with it, which a hub that only passes messages on has no use for
     from federated.task import Plan
 
-PLAN = "plan.json"
 HUB, SITES, RUNNING, TRAFFIC = "hub.toml", "sites.json", "running.json", "traffic.json"
 TRAININGS = "trainings"
 TRIES = 5  # of a call of the SuperLink's control

@@ -2,7 +2,7 @@
 
 A line that is cut in the middle of a TLS handshake counts as a wrong certificate for Flower 1.41:
 its main thread ends, while a thread that serves apps keeps the process, and the site would wait for
-nothing. Ended as a whole, it is started again by `federated.join`.
+nothing. Ended as a whole, it is started again by `federated.site.join`.
 """
 
 import logging

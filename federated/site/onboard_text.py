@@ -1,9 +1,9 @@
-"""What `federated.onboard` found, in Markdown, for the hospital's own eyes."""
+"""What `federated.site.onboard` found, in Markdown, for the hospital's own eyes."""
 
 from collections.abc import Iterator, Sequence
 
-from federated.local_scores import SPECIFICITY
-from federated.onboard import Onboarding, differing
+from federated.site.local_scores import SPECIFICITY
+from federated.site.onboard import Onboarding, differing
 from fusion.case import MODALITIES
 from fusion.drift import LIKE, UNSAID, Drift
 

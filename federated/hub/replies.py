@@ -1,4 +1,4 @@
-"""What a site's reply holds, once it has been checked; `federated.strategies` aggregates it."""
+"""What a site's reply holds, once it has been checked; `federated.hub.strategies` aggregates it."""
 
 import hashlib
 import math

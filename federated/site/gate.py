@@ -3,8 +3,8 @@
 `consilium join` puts a folder in front of PATH in which every program that a SuperNode could start
 for a hub is this one. It fetches the task, holds the app's SHA-256 and the message against the
 site's policy, lets the app work in a cage that has neither the task's token nor a connection, and
-sends only what `federated.guard` made of the answer. It imports no PyTorch: it must be there before
-the SuperNode gives the task up.
+sends only what `federated.site.guard` made of the answer. It imports no PyTorch: it must be there
+before the SuperNode gives the task up.
 """
 
 import argparse
@@ -40,19 +40,19 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 from sqlalchemy.engine import make_url
 
-from federated import guard, secure
-from federated.caged_app import bare_environment
 from federated.children import environment
-from federated.ledger import Ledger
-from federated.nursery import LENGTH
-from federated.parcel import Parcel
-from federated.policy import PolicyError, SitePolicy, read_policy
-from federated.received import keep
+from federated.site import guard, secure
+from federated.site.caged_app import bare_environment
+from federated.site.ledger import Ledger
+from federated.site.nursery import LENGTH
+from federated.site.parcel import Parcel
+from federated.site.policy import PolicyError, SitePolicy, read_policy
+from federated.site.received import keep
 
 log = logging.getLogger(__name__)
 
 SITE = "CONSILIUM_SITE"  # the site's folder, in the environment of the SuperNode
-NURSERY = "CONSILIUM_NURSERY"  # likewise, the socket of `federated.nursery`
+NURSERY = "CONSILIUM_NURSERY"  # likewise, the socket of `federated.site.nursery`
 WORK_S = 3600.0  # an app that has not answered by then is ended; the hub waits no longer either
 SPARE_BYTES = 4_000_000  # what an answer may be longer than the weights: context, buffers at home
 
@@ -183,7 +183,14 @@ def _worked(site: Path, scratch: Path, told: bytes, largest: int) -> bytes:
 
 def _command(site: Path, scratch: Path) -> Sequence[str]:
     """How the cage is started."""
-    return [sys.executable, "-m", "federated.caged_app", str(site), str(scratch), network(site)]
+    return [
+        sys.executable,
+        "-m",
+        "federated.site.caged_app",
+        str(site),
+        str(scratch),
+        network(site),
+    ]
 
 
 def network(site: Path) -> str:

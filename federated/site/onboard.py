@@ -12,7 +12,7 @@ from pathlib import Path
 
 from federated.errors import FederationError
 from federated.files import private_folder, write_whole
-from federated.local_scores import (
+from federated.site.local_scores import (
     FITTED,
     SMALLEST,
     Bin,

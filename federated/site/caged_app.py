@@ -1,7 +1,7 @@
 """What runs in the cage: the app that the hub sent.
 
-``python -m federated.caged_app SITE SCRATCH NETWORK``, fed and heard through two pipes, which
-`federated.gate` starts where it finds no `federated.nursery`.
+``python -m federated.site.caged_app SITE SCRATCH NETWORK``, fed and heard through two pipes, which
+`federated.site.gate` starts where it finds no `federated.site.nursery`.
 """
 
 import logging
@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from federated import cage
-from federated.policy import POLICY, STATE
+from federated.site import cage
+from federated.site.policy import POLICY, STATE
 
 if TYPE_CHECKING:  # not before the cage is closed
     from flwr.clientapp import ClientApp
@@ -50,7 +50,7 @@ def run(raw: bytes) -> bytes:
     from flwr.app import Error, Message
     from flwr.common.constant import ErrorCode
 
-    from federated.parcel import Parcel
+    from federated.site.parcel import Parcel
 
     parcel = Parcel.unpack(raw)
     parcel.take_identity()
@@ -65,7 +65,7 @@ def run(raw: bytes) -> bytes:
 
 
 def _app(fab: "Fab") -> "ClientApp":
-    """Unpack and load the app; `federated.gate` has checked its SHA-256."""
+    """Unpack and load the app; `federated.site.gate` has checked its SHA-256."""
     from flwr.cli.config_utils import get_fab_metadata
     from flwr.cli.install import install_from_fab
     from flwr.clientapp.utils import get_load_client_app_fn

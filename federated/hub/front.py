@@ -28,7 +28,7 @@ from starlette.routing import Route
 from federated import keys
 from federated.errors import FederationError
 from federated.files import write_whole
-from federated.hub import SITES, TRAFFIC, Hub, read_sites
+from federated.hub.folder import SITES, TRAFFIC, Hub, read_sites
 from federated.wire import REFUSED
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """What a hospital lets a federation do: ``federation.toml`` in its folder. No message changes it.
 
-The hospital's administrator writes it; `federated.guard` holds every message against it outside
-the app that the hub sends. Nothing here knows Flower or the network.
+The hospital's administrator writes it; `federated.site.guard` holds every message against it,
+outside the app that the hub sends. Nothing here knows Flower or the network.
 """
 
 import dataclasses

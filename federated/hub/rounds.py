@@ -19,8 +19,8 @@ from safetensors.numpy import load_file, save
 
 from federated import task
 from federated.files import write_whole
+from federated.hub.strategies import Checked
 from federated.progress import Patience, RoundReport, Traffic, append, last_round
-from federated.strategies import Checked
 from federated.task import FederationError, Plan
 from federated.wire import FINGERPRINT, LOSS, PACKED
 

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from federated.files import write_whole
-from federated.guard import packed_of
-from federated.ledger import Packed
-from federated.policy import STATE, PolicyError, SitePolicy
+from federated.site.guard import packed_of
+from federated.site.ledger import Packed
+from federated.site.policy import STATE, PolicyError, SitePolicy
 from federated.wire import CONFIG, FINGERPRINT, ROUND
 
 RECEIVED = "received.safetensors"

@@ -1,7 +1,7 @@
 """Secure aggregation: the hub sees the weighted sum of the sites' weights, and no site's own.
 
-Flower's SecAgg+: `SecAggPlusWorkflow` on the hub (`federated.secure_sum`), `secaggplus_mod` here on
-the site. On the site, training, clipping, noise and masking happen in this order; the app
+Flower's SecAgg+: `SecAggPlusWorkflow` on the hub (`federated.hub.secure_sum`), `secaggplus_mod`
+here on the site. On the site, training, clipping, noise and masking happen in this order; the app
 does only the first, and `answer`, outside the app, the rest, for nothing can be clipped once it is
 masked. The app never sees the keys.
 
@@ -32,10 +32,10 @@ from flwr.common.secure_aggregation.secaggplus_constants import (
 from flwr.compat.common import recorddict_compat as compat
 from flwr.compat.common.typing import Code, FitRes, Parameters, Status
 
-from federated import guard
-from federated.guard import GuardError, Run
-from federated.ledger import Ledger
-from federated.policy import PolicyError, SitePolicy
+from federated.site import guard
+from federated.site.guard import GuardError, Run
+from federated.site.ledger import Ledger
+from federated.site.policy import PolicyError, SitePolicy
 from federated.wire import ARRAYS, CLIPPING, CONFIG, COUNT, METRICS, MODULUS, PACKED, STEPS
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def answer(
     generator: np.random.Generator,
     run: Run,
 ) -> Message:
-    """`federated.guard.answer`, masked where the hub asks for a sum and the policy allows it.
+    """`federated.site.guard.answer`, masked where the hub asks for a sum and the policy allows it.
 
     Args:
         request: From the hub.

@@ -26,8 +26,8 @@ from flwr.app import (
 from flwr.common.constant import ErrorCode
 
 from federated.cells import BINS, Counts, Sums, releasable
-from federated.ledger import Kind, Ledger, Packed
-from federated.policy import PolicyError, SitePolicy
+from federated.site.ledger import Kind, Ledger, Packed
+from federated.site.policy import PolicyError, SitePolicy
 from federated.wire import (
     ARRAYS,
     CELLS,

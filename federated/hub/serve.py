@@ -16,9 +16,9 @@ import httpx
 from federated import children, keys
 from federated.errors import FederationError
 from federated.files import private_folder, write_whole
-from federated.front import front
-from federated.hub import RUNNING, Hub, control, is_running, running, tell_superlink
-from federated.runs import stop_runs
+from federated.hub.folder import RUNNING, Hub, control, is_running, running, tell_superlink
+from federated.hub.front import front
+from federated.hub.runs import stop_runs
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The hub's side of the federation: Flower's ServerApp around `federated.rounds`."""
+"""The hub's side of the federation: Flower's ServerApp around `federated.hub.rounds`."""
 
 import logging
 import os
@@ -10,15 +10,16 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from federated import strategies, task
+from federated import task
 from federated.evaluation import evaluate_training
-from federated.front import read_traffic
-from federated.hub import TRAININGS, Hub, open_hub
+from federated.hub import strategies
+from federated.hub.folder import TRAININGS, Hub, open_hub
+from federated.hub.front import read_traffic
+from federated.hub.rounds import PatientGrid, Training
+from federated.hub.secure_sum import SecureFedAvg
+from federated.hub.serve import HUB_FOLDER
+from federated.hub.strategies import Checked, Registered, Rules
 from federated.progress import Patience, Traffic, read_progress
-from federated.rounds import PatientGrid, Training
-from federated.secure_sum import SecureFedAvg
-from federated.serve import HUB_FOLDER
-from federated.strategies import Checked, Registered, Rules
 from federated.task import FederationError, Plan
 
 

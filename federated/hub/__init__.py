@@ -1,0 +1,1 @@
+"""What runs at the hub, which passes weights on and averages them, and sees no patient."""
